@@ -1,0 +1,107 @@
+"""Every setting of Marlin, declared once.
+
+Each is read from the environment as `MARLIN_<GROUP>__<NAME>` (for instance
+`MARLIN_KAFKA__BOOTSTRAP_SERVERS`), from a `.env` file in the working directory, or given in code.
+Durations are in seconds (`_s`) or milliseconds (`_ms`), sizes in bytes (`_bytes`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+__all__ = ["KafkaSettings", "Settings", "SinkSettings", "WorkerSettings"]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class KafkaSettings(_Group):
+    """How the cluster is reached, and what its topics look like."""
+
+    bootstrap_servers: str | None = None
+    """`host:port[,host:port…]`. Unset: the embedded broker that `marlin up` started, if any."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_cafile: Path | None = None
+    """PEM file of the authority that signed the brokers' certificates. Unset: the system's."""
+    ssl_certfile: Path | None = None
+    ssl_keyfile: Path | None = None
+    ssl_keyfile_password: SecretStr | None = None
+    topic_prefix: str = ""
+    """Put before every topic and group name, so that several Marlins can share a cluster."""
+    partitions: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Partitions of the topics that Marlin creates."""
+    replication_factor: Annotated[int, Field(ge=1, le=8)] = 1
+    """Replicas of the topics that Marlin creates. Use 3 on a real cluster."""
+    max_message_bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
+    """Largest record that the events and dead-letter topics take [bytes]."""
+    request_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+
+
+class WorkerSettings(_Group):
+    """The stream worker: `marlin worker`."""
+
+    batch_records: Annotated[int, Field(ge=1, le=100_000)] = 5000
+    """Most records of one partition handled at once. Larger: more throughput, later aborts."""
+    batches_in_flight: Annotated[int, Field(ge=1, le=16)] = 2
+    """Batches of a partition whose outputs may be on their way to Kafka at the same time."""
+    buffered_batches: Annotated[int, Field(ge=2, le=64)] = 4
+    """Fetched batches that may wait in memory; a full buffer stops fetching."""
+    fetch_max_wait_ms: Annotated[int, Field(ge=1)] = 20
+    """Longest the broker may hold an empty fetch [ms]. Bounds the abort latency when idle."""
+    commit_interval_s: Annotated[float, Field(gt=0)] = 1.0
+    session_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """A worker unheard of for so long is replaced by another [s]."""
+    max_event_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
+    """Events above this are dead-lettered [bytes]."""
+
+
+class SinkSettings(_Group):
+    """The DuckDB sink: `marlin sink`."""
+
+    database: Path | None = None
+    """DuckDB file. Unset: `marlin.duckdb` in `MARLIN_HOME`."""
+    batch_records: Annotated[int, Field(ge=1)] = 50_000
+    """Most records in one transaction."""
+    flush_interval_s: Annotated[float, Field(gt=0)] = 0.2
+    """Longest a record waits for its transaction [s]."""
+    query_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    query_max_rows: Annotated[int, Field(ge=1)] = 1_000_000
+
+
+class Settings(BaseSettings):
+    """All settings. `Settings()` reads the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="MARLIN_",
+        env_nested_delimiter="__",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    home: Path = Path("~/.marlin")
+    """Where Marlin keeps its database, its logs and the address of a running `marlin up`."""
+    mock: bool = False
+    """Use the built-in mock model client (`MESHFLOW_MOCK=1` does the same)."""
+    kafka: KafkaSettings = KafkaSettings()
+    worker: WorkerSettings = WorkerSettings()
+    sink: SinkSettings = SinkSettings()
+
+    @property
+    def home_dir(self) -> Path:
+        """`home` with `~` resolved. Not created here."""
+        return self.home.expanduser()
+
+    @property
+    def database_path(self) -> Path:
+        """The DuckDB file in use."""
+        return (self.sink.database or self.home_dir / "marlin.duckdb").expanduser()

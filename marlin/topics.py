@@ -1,0 +1,50 @@
+"""Marlin's topics: their names and what each is for. The one place that knows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["EVENTS_TOPIC", "Topics"]
+
+EVENTS_TOPIC = "marlin.events.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Topic and group names under a prefix."""
+
+    prefix: str = ""
+
+    @property
+    def events(self) -> str:
+        """What runtimes send, keyed by run_id."""
+        return f"{self.prefix}{EVENTS_TOPIC}"
+
+    @property
+    def carbon(self) -> str:
+        """One derived record per accepted event, on the partition of its source."""
+        return f"{self.prefix}marlin.carbon.v1"
+
+    @property
+    def commands(self) -> str:
+        """Commands to runtimes, on the partition of their run."""
+        return f"{self.prefix}marlin.commands.v1"
+
+    @property
+    def deadletter(self) -> str:
+        """Refused records as they were, with the reason in their headers."""
+        return f"{self.prefix}marlin.deadletter.v1"
+
+    @property
+    def runs(self) -> str:
+        """Changelog of the run table (compacted); internal."""
+        return f"{self.prefix}marlin.runs.v1-changelog"
+
+    @property
+    def group(self) -> str:
+        """Consumer group of the workers."""
+        return f"{self.prefix}marlin-worker"
+
+    def all(self) -> tuple[str, ...]:
+        """Every topic, in the order they are created."""
+        return (self.events, self.carbon, self.commands, self.deadletter, self.runs)

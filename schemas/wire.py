@@ -1,0 +1,37 @@
+"""Bytes to events and back. JSON by pydantic in, orjson out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import orjson
+from pydantic import Field, TypeAdapter
+
+from marlin.schemas.base import Contract
+from marlin.schemas.carbon import Carbon, Lifecycle
+from marlin.schemas.runs import AbortAcknowledged, RunFinished, RunStarted
+from marlin.schemas.usage import Usage
+
+__all__ = ["CARBON_RECORDS", "EVENT", "EVENTS", "CarbonRecord", "Event", "dump"]
+
+Event = Annotated[Usage | RunStarted | RunFinished | AbortAcknowledged, Field(discriminator="type")]
+"""Anything a runtime may send on the events topic."""
+
+CarbonRecord = Annotated[Carbon | Lifecycle, Field(discriminator="type")]
+"""Anything the worker sends on the carbon topic."""
+
+EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+EVENTS: TypeAdapter[list[Event]] = TypeAdapter(list[Event])
+CARBON_RECORDS: TypeAdapter[list[CarbonRecord]] = TypeAdapter(list[CarbonRecord])
+
+
+def dump(record: Contract) -> bytes:
+    """The record as it travels: compact JSON, times in RFC 3339 with `Z`, no null fields.
+
+    Carbon records keep their nulls: they are columns.
+    """
+    keep_nulls = isinstance(record, Carbon)
+    return orjson.dumps(
+        record.model_dump(exclude_none=not keep_nulls),
+        option=orjson.OPT_UTC_Z,
+    )
