@@ -1,0 +1,1 @@
+"""The broker: the embedded one, and how a real one is reached."""
