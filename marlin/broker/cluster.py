@@ -120,7 +120,9 @@ def _check_equal_partitions(found: dict[str, int], topics: Topics) -> None:
 
 
 async def _partitions(admin: AIOKafkaAdminClient, topics: Topics) -> dict[str, int]:
-    described = await admin.describe_topics(list(topics.all()))
+    # Only those that exist: asking for a missing topic makes some brokers create it.
+    present = set(await admin.list_topics()) & set(topics.all())
+    described = await admin.describe_topics(sorted(present)) if present else []
     return {
         topic["topic"]: len(topic["partitions"])
         for topic in described
