@@ -33,6 +33,7 @@ PlaceKey = tuple[str, str, str, str]
 """(scope, key, quantity, basis)."""
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,8 @@ class FactorSet:
         return Roofline(**{field.name: self.value(field.name) for field in fields(Roofline)})
 
 
-def _keyed(
-    rows: list[Row], parse: Callable[[Row], T], key: Callable[[T], object]
-) -> dict[object, T]:
-    table: dict[object, T] = {}
+def _keyed(rows: list[Row], parse: Callable[[Row], T], key: Callable[[T], K]) -> dict[K, T]:
+    table: dict[K, T] = {}
     for row in rows:
         item = parse(row)
         if key(item) in table:
@@ -87,11 +86,11 @@ def build_factor_set(texts: Mapping[str, str], date: str = RELEASED) -> FactorSe
         rows[name] = list(read_rows(name, texts[name]))
     built = FactorSet(
         version=f"{date}-{digest.hexdigest()}",
-        factors=_keyed(rows["factors.csv"], parse_factor, lambda f: f.name),  # type: ignore[arg-type]
-        accelerators=_keyed(rows["hardware.csv"], parse_accelerator, lambda a: a.name),  # type: ignore[arg-type]
-        models=_keyed(rows["models.csv"], parse_model, lambda m: m.name),  # type: ignore[arg-type]
-        regions=_keyed(rows["regions.csv"], parse_region, lambda r: r.key),  # type: ignore[arg-type]
-        places=_keyed(  # type: ignore[arg-type]
+        factors=_keyed(rows["factors.csv"], parse_factor, lambda f: f.name),
+        accelerators=_keyed(rows["hardware.csv"], parse_accelerator, lambda a: a.name),
+        models=_keyed(rows["models.csv"], parse_model, lambda m: m.name),
+        regions=_keyed(rows["regions.csv"], parse_region, lambda r: r.key),
+        places=_keyed(
             rows["places.csv"],
             parse_place_factor,
             lambda p: (p.scope, p.key, p.quantity, p.basis),

@@ -104,18 +104,13 @@ class OperatingPoint:
 def parse_accelerator(row: Row) -> Accelerator:
     """A row of `hardware.csv`; raises EstimationError where it is unfit."""
     return Accelerator(
-        row.text("name"),
-        *(
-            row.number(field, above=1e-9)
-            for field in (
-                "memory_gb",
-                "bandwidth_gb_s",
-                "tflops_16",
-                "tflops_8",
-                "tflops_4",
-                "tdp_w",
-            )
-        ),
+        name=row.text("name"),
+        memory_gb=row.number("memory_gb", above=1e-9),
+        bandwidth_gb_s=row.number("bandwidth_gb_s", above=1e-9),
+        tflops_16=row.number("tflops_16", above=1e-9),
+        tflops_8=row.number("tflops_8", above=1e-9),
+        tflops_4=row.number("tflops_4", above=1e-9),
+        tdp_w=row.number("tdp_w", above=1e-9),
         aliases=row.names("aliases"),
         citation=row.citation(),
     )

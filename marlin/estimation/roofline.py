@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 KV_BYTES = 2.0
-"""Bytes per number kept of the context [B]: 16-bit, the default of vLLM, SGLang and TensorRT-LLM."""
+"""Bytes per number kept of the context [B]: 16 bit, the default of vLLM, SGLang, TensorRT-LLM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def kv_elements(active_b: float) -> float:
 
     65 536 at 8 x 10^9 active parameters (Llama 3.1 8B), growing with the size to the 0.4.
     """
-    return 65_536 * (active_b / 8) ** 0.4
+    return 65_536 * float((active_b / 8) ** 0.4)
 
 
 def touched_parameters(served: Served) -> float:
@@ -99,7 +99,7 @@ def touched_parameters(served: Served) -> float:
     if share >= 1:
         return served.total
     shared = max(0.0, (served.active - share * served.total) / (1 - share))
-    return shared + (served.total - shared) * (1 - (1 - share) ** served.batch)
+    return shared + (served.total - shared) * (1 - float((1 - share) ** served.batch))
 
 
 def weight_time_s(served: Served, constants: Roofline) -> float:

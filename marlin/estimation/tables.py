@@ -56,8 +56,8 @@ class Row:
             value = float("nan")
         if not isfinite(value) or value < above:
             raise EstimationError(
-                f"{self.place}: field {name!r} is {text!r}, expected a number of {above:g} or more; "
-                "the file is refused"
+                f"{self.place}: field {name!r} is {text!r}, expected a number of {above:g} "
+                "or more; the file is refused"
             )
         return value
 
