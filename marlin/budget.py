@@ -8,9 +8,9 @@ from marlin.schemas import Policy
 
 __all__ = [
     "REASON",
-    "crossed_warnings",
     "enforced_budget_g",
     "is_breached",
+    "reached_warnings",
     "spent_g",
     "warn_cause",
 ]
@@ -36,18 +36,16 @@ def is_breached(spent_g: float, budget_g: float | None) -> bool:
     return budget_g is not None and spent_g > budget_g
 
 
-def crossed_warnings(policy: Policy, before_g: float, after_g: float) -> Iterator[float]:
-    """The `warn_at` shares that spending from `before_g` to `after_g` [gCO2e] reached.
+def reached_warnings(policy: Policy, spent_g: float) -> Iterator[float]:
+    """The `warn_at` shares that spending of `spent_g` [gCO2e] has reached, smallest first.
 
-    A share is reached when spending is at or above it; each is yielded once over a run's life,
-    smallest first.
+    A share is reached when spending is at or above it.
     """
     budget_g = enforced_budget_g(policy)
     if budget_g is None:
         return
     for share in sorted(set(policy.warn_at)):
-        line_g = share * budget_g
-        if before_g < line_g <= after_g:
+        if spent_g >= share * budget_g:
             yield share
 
 

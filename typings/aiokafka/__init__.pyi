@@ -4,22 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
+from aiokafka.structs import RecordMetadata
+
 class TopicPartition(NamedTuple):
     topic: str
     partition: int
-
-class OffsetAndMetadata(NamedTuple):
-    offset: int
-    metadata: str
-
-class RecordMetadata(NamedTuple):
-    topic: str
-    partition: int
-    topic_partition: TopicPartition
-    offset: int
-    timestamp: int | None
-    timestamp_type: int
-    log_start_offset: int | None
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")

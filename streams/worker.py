@@ -1,0 +1,57 @@
+"""The worker process: the app from start to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from marlin.broker.cluster import connect, create_topics
+from marlin.errors import MarlinError, StateError
+from marlin.estimation import default_estimator
+from marlin.settings import Settings
+from marlin.streams.app import MarlinApp, create_app
+from marlin.topics import Topics
+
+__all__ = ["run_worker"]
+
+_log = logging.getLogger(__name__)
+
+
+async def run_worker(
+    settings: Settings, *, stop: asyncio.Event, ready: asyncio.Event | None = None
+) -> None:
+    """Meter events until `stop` is set; `ready` is set once partitions are being read.
+
+    On `stop` what was fetched is finished, published and committed. Raises `MarlinError` when
+    the worker cannot go on: nothing uncommitted is lost, start it again.
+    """
+    cluster = await connect(settings)
+    partitions = (await create_topics(settings))[Topics(settings.kafka.topic_prefix).events]
+    app = create_app(settings, cluster, partitions=partitions, estimator=default_estimator())
+    if ready is not None:
+        app.on_rebalance_complete.connect(lambda *_args, **_kw: ready.set())
+    await app.publisher.start()
+    try:
+        await app.start()
+        await _stopped_or_crashed(app, stop)
+    finally:
+        await app.stop()
+        await app.publisher.stop()
+    if app.crash_reason is not None:
+        raise _as_marlin_error(app.crash_reason)
+
+
+async def _stopped_or_crashed(app: MarlinApp, stop: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(stop.wait()), asyncio.create_task(app.wait_until_stopped())]
+    _, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+
+
+def _as_marlin_error(reason: BaseException) -> MarlinError:
+    if isinstance(reason, MarlinError):
+        return reason
+    error = StateError(f"the worker stopped on an unexpected error: {reason!r}; start it again")
+    error.__cause__ = reason
+    return error
