@@ -1,0 +1,89 @@
+# Every target does its own set-up: a fresh machine needs Python 3.11+ and make, nothing else.
+# `make help` lists the targets.
+
+# The Python that .venv is made with. Unset: the newest of these that runs and is 3.11 or newer.
+PYTHON ?=
+PYTHONS := python3.13 python3.12 python3.11 python3
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+LOCK := requirements.lock
+PIPELINE_LOCK := requirements/pipeline.lock
+UV_LOCK := requirements/uv.lock
+PYTEST := $(BIN)/pytest
+
+# Hashes; no address of an index, and no name of the machine that resolved them.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header
+
+# It looks for newer versions of itself on the network otherwise.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint fmt pytest test-kafka schemas lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## run a simulated fleet of agents through the whole pipeline
+	@$(BIN)/marlin demo
+
+test: lint pytest ## lint and type checks, then every test that needs no Java
+
+lint: $(INSTALLED) ## ruff, mypy and pyright, all strict
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+pytest: $(INSTALLED)
+	$(PYTEST) -m "not kafka"
+
+test-kafka: $(INSTALLED) ## the tests on Apache Kafka (needs Java 17+ and Maven)
+	$(PYTEST) -m kafka -rs
+
+fmt: $(INSTALLED) ## format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+schemas: $(INSTALLED) ## write schemas/generated from the contracts
+	$(BIN)/python -m marlin.schemas.generate
+
+lock: $(INSTALLED) ## pin the dependencies again (UV_FLAGS=--upgrade for newer ones)
+	$(COMPILE) --extra pipeline --group dev pyproject.toml -o $(LOCK) $(UV_FLAGS)
+	$(COMPILE) --extra pipeline --constraint $(LOCK) pyproject.toml -o $(PIPELINE_LOCK) $(UV_FLAGS)
+
+clean: ## remove everything that make created, the environment too
+	rm -rf $(VENV) build dist *.egg-info tests/kafka/broker/target \
+		.mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+install: $(INSTALLED) ## only set up the environment, .venv
+
+# Made again whenever what it depends on is newer; an environment that lost its Python is remade.
+$(INSTALLED): $(LOCK) $(UV_LOCK) pyproject.toml
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		python=; \
+		for candidate in $(if $(PYTHON),"$(PYTHON)",$(PYTHONS)); do \
+			if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+			then python="$$candidate"; break; fi; \
+		done; \
+		if [ -z "$$python" ]; then \
+			echo "make: no Python 3.11 or newer among: $(or $(PYTHON),$(PYTHONS))." >&2; \
+			echo "Install one, or name it: make $(or $(MAKECMDGOALS),test) PYTHON=/path/to/python3" >&2; \
+			exit 1; \
+		fi; \
+		echo "Creating $(VENV) with $$("$$python" --version)"; \
+		"$$python" -m venv --clear $(VENV) || { \
+			echo "make: $$python cannot create virtual environments." >&2; \
+			echo "On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }; \
+	fi
+	@echo "Installing into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(UV_LOCK) \
+		&& $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(LOCK) \
+		&& $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation \
+			--editable . \
+		|| { echo "make: installing failed. Is the package index reachable? Behind a mirror, set" >&2; \
+			echo "PIP_INDEX_URL and UV_DEFAULT_INDEX. 'make clean' starts over." >&2; exit 1; }
+	@touch $@
