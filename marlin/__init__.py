@@ -2,4 +2,80 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from marlin.errors import (
+        BrokerError,
+        BudgetError,
+        CarbonBudgetExceededError,
+        ConfigurationError,
+        DataError,
+        EstimationError,
+        MarlinError,
+    )
+    from marlin.estimation import Estimate, Estimator, estimate
+    from marlin.runtime import (
+        AgentContext,
+        AgentState,
+        AgentStatus,
+        CarbonEvent,
+        LiveRun,
+        MeshFlow,
+        MockModelClient,
+        ModelClient,
+        ModelReply,
+        Policy,
+        RunResult,
+        RunStatus,
+        TokenUsage,
+    )
+    from marlin.settings import Settings
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "AgentContext",
+    "AgentState",
+    "AgentStatus",
+    "BrokerError",
+    "BudgetError",
+    "CarbonBudgetExceededError",
+    "CarbonEvent",
+    "ConfigurationError",
+    "DataError",
+    "Estimate",
+    "EstimationError",
+    "Estimator",
+    "LiveRun",
+    "MarlinError",
+    "MeshFlow",
+    "MockModelClient",
+    "ModelClient",
+    "ModelReply",
+    "Policy",
+    "RunResult",
+    "RunStatus",
+    "Settings",
+    "TokenUsage",
+    "__version__",
+    "estimate",
+]
+
+_MODULES = ("marlin.errors", "marlin.estimation", "marlin.runtime", "marlin.settings")
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import marlin` costs nothing."""
+    if name in __all__:
+        for module_name in _MODULES:
+            module = import_module(module_name)
+            if name in getattr(module, "__all__"):  # noqa: B009  pyright: modules have no such type
+                value = globals()[name] = getattr(module, name)
+                return value
+    raise AttributeError(f"module 'marlin' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
