@@ -10,8 +10,10 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from aiokafka.errors import KafkaError
+
 from marlin.broker.cluster import connect, create_topics
-from marlin.errors import MarlinError, StateError
+from marlin.errors import BrokerError, MarlinError, StateError
 from marlin.estimation import default_estimator
 from marlin.settings import Settings
 from marlin.streams.app import MarlinApp, create_app
@@ -20,6 +22,8 @@ from marlin.topics import Topics
 __all__ = ["run_worker"]
 
 _log = logging.getLogger(__name__)
+
+_STOP_TIMEOUT_S = 8.0
 
 
 async def run_worker(
@@ -40,8 +44,7 @@ async def run_worker(
         await app.start()
         await _stopped_or_crashed(app, stop)
     finally:
-        await app.stop()
-        await app.publisher.stop()
+        await _shut_down(app)
     if app.crash_reason is not None:
         raise _as_marlin_error(app.crash_reason)
 
@@ -49,12 +52,25 @@ async def run_worker(
 async def _stopped_or_crashed(app: MarlinApp, stop: asyncio.Event) -> None:
     waiting: list[asyncio.Task[Any]] = [
         asyncio.create_task(stop.wait()),
-        asyncio.create_task(app.wait_until_stopped()),
+        asyncio.create_task(app.wait_for_stopped()),
     ]
     _, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
+
+
+async def _shut_down(app: MarlinApp) -> None:
+    try:
+        async with asyncio.timeout(_STOP_TIMEOUT_S):
+            await app.stop()
+            await app.publisher.stop()
+    except TimeoutError:
+        _log.error(
+            "the worker did not stop within %g s and is abandoned; what was not committed is "
+            "handled again by the next one",
+            _STOP_TIMEOUT_S,
+        )
 
 
 def _setter(ready: asyncio.Event) -> Callable[..., None]:
@@ -67,6 +83,7 @@ def _setter(ready: asyncio.Event) -> Callable[..., None]:
 def _as_marlin_error(reason: BaseException) -> MarlinError:
     if isinstance(reason, MarlinError):
         return reason
-    error = StateError(f"the worker stopped on an unexpected error: {reason!r}; start it again")
+    kind = BrokerError if isinstance(reason, KafkaError) else StateError
+    error = kind(f"the worker stopped on an error it cannot handle: {reason!r}; start it again")
     error.__cause__ = reason
     return error

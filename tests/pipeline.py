@@ -1,0 +1,165 @@
+"""Driving a real worker on a real broker: produce, read everything, start, stop, kill."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+
+from marlin.broker.cluster import connect, create_topics
+from marlin.schemas import CARBON_RECORDS, Carbon, CarbonRecord, Command
+from marlin.settings import Settings
+from marlin.streams.worker import run_worker
+from marlin.topics import Topics
+
+__all__ = [
+    "WorkerProcess",
+    "carbon_records",
+    "commands",
+    "eventually",
+    "produce",
+    "read_all",
+    "unique_carbon",
+    "worker",
+]
+
+Record = ConsumerRecord[bytes | None, bytes | None]
+
+
+async def produce(settings: Settings, records: Iterable[tuple[bytes | None, bytes | None]]) -> None:
+    """Send (key, value) records to the events topic and wait until all are durable."""
+    await create_topics(settings)
+    topics = Topics(settings.kafka.topic_prefix)
+    options = (await connect(settings)).producer_options()
+    producer = AIOKafkaProducer(**options, linger_ms=5, max_batch_size=256 * 1024)
+    await producer.start()
+    try:
+        await asyncio.gather(
+            *[await producer.send(topics.events, value, key=key) for key, value in records]
+        )
+    finally:
+        await producer.stop()
+
+
+async def read_all(settings: Settings, topic: str) -> list[Record]:
+    """Everything on `topic` now, partition by partition in offset order."""
+    consumer = AIOKafkaConsumer(
+        **(await connect(settings)).client_options(),
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=8 * 1024 * 1024,
+    )
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(topic, n) for n in range(settings.kafka.partitions)]
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        found: list[Record] = []
+        async with asyncio.timeout(60):
+            for tp in partitions:
+                while await consumer.position(tp) < ends[tp]:
+                    fetched = await consumer.getmany(tp, timeout_ms=200)
+                    found += fetched.get(tp, [])
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def carbon_records(settings: Settings) -> list[CarbonRecord]:
+    """What the worker derived, repeats included."""
+    topic = Topics(settings.kafka.topic_prefix).carbon
+    values = [record.value or b"" for record in await read_all(settings, topic)]
+    return CARBON_RECORDS.validate_json(b"[" + b",".join(values) + b"]")
+
+
+async def unique_carbon(settings: Settings) -> list[Carbon]:
+    """The carbon records, one per source position, as a sink would keep them."""
+    first: dict[str, Carbon] = {}
+    for record in await carbon_records(settings):
+        if isinstance(record, Carbon):
+            first.setdefault(record.source, record)
+    return list(first.values())
+
+
+async def commands(settings: Settings) -> list[Command]:
+    """Commands as published, repeats included."""
+    topic = Topics(settings.kafka.topic_prefix).commands
+    return [
+        Command.model_validate_json(record.value or b"")
+        for record in await read_all(settings, topic)
+    ]
+
+
+async def eventually(check: Callable[[], Any], *, within_s: float = 60.0) -> Any:
+    """Await `check()` until it returns something true; fails after `within_s` [s]."""
+    async with asyncio.timeout(within_s):
+        while not (found := await check()):
+            await asyncio.sleep(0.1)
+        return found
+
+
+@asynccontextmanager
+async def worker(settings: Settings) -> AsyncGenerator[None]:
+    """A worker in this process, ready when the block begins, stopped gracefully after it."""
+    stop, ready = asyncio.Event(), asyncio.Event()
+    running = asyncio.create_task(run_worker(settings, stop=stop, ready=ready))
+    until_ready = asyncio.create_task(ready.wait())
+    try:
+        await asyncio.wait([running, until_ready], return_when=asyncio.FIRST_COMPLETED, timeout=60)
+        if running.done():
+            await running
+        assert ready.is_set(), "the worker did not become ready within 60 s"
+        yield
+    finally:
+        until_ready.cancel()
+        stop.set()
+        await running
+
+
+_RUN = """
+import asyncio, signal, sys
+from marlin.settings import Settings
+from marlin.streams.worker import run_worker
+
+async def main():
+    stop, ready = asyncio.Event(), asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await run_worker(Settings.model_validate_json(sys.argv[1]), stop=stop, ready=ready)
+
+asyncio.run(main())
+"""
+
+
+class WorkerProcess:
+    """A worker in a process of its own, to be killed."""
+
+    def __init__(self, settings: Settings, log: Path) -> None:
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _RUN, settings.model_dump_json()],
+                stdout=output,
+                stderr=output,
+                env={**os.environ},
+            )
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(timeout=30)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
