@@ -30,6 +30,8 @@ class ModelSpec:
     params_high: float = 1.0
     precision: str = "bf16"
     """Weight precision it is usually served at."""
+    layers: float | None = None
+    """Blocks that run one after the other [count]. None: by a power law of the size."""
     kv_elements: float | None = None
     """Numbers kept per token of context, over all layers [count]: 2 x attention layers x KV heads x
     head size, or the latent's width x layers (MLA). None: by a power law of the size."""
@@ -79,16 +81,19 @@ def parse_model(row: Row) -> ModelSpec:
 
     `kv_elements` is derived from the layers, KV heads and head size unless given (MLA).
     """
-    layers = row.optional_number("attention_layers")
+    layers = row.optional_number("layers")
+    attention_layers = row.optional_number("attention_layers")
+    if attention_layers is None:
+        attention_layers = layers
     heads = row.optional_number("heads")
     kv_heads = row.optional_number("kv_heads")
     head_dim = row.optional_number("head_dim")
     kv_elements = row.optional_number("kv_elements")
     width = None
-    if layers is not None and heads is not None and head_dim is not None:
-        width = layers * heads * head_dim
+    if attention_layers is not None and heads is not None and head_dim is not None:
+        width = attention_layers * heads * head_dim
         if kv_elements is None and kv_heads is not None:
-            kv_elements = 2 * layers * kv_heads * head_dim
+            kv_elements = 2 * attention_layers * kv_heads * head_dim
     context = row.optional_number("context_tokens")
     return ModelSpec(
         name=row.text("id"),
@@ -97,6 +102,7 @@ def parse_model(row: Row) -> ModelSpec:
         params_low=row.number("params_low", 1.0),
         params_high=row.number("params_high", 1.0),
         precision=row.text("precision"),
+        layers=layers,
         kv_elements=kv_elements,
         attention_width=width,
         state_elements=row.number("state_elements", 0.0),

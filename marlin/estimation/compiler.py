@@ -12,22 +12,20 @@ from marlin.estimation.places import Place
 from marlin.estimation.ranges import combine
 from marlin.estimation.roofline import (
     KV_BYTES,
-    Roofline,
     Served,
-    attention_energy_j,
-    context_energy_j,
-    decode_energy_j,
+    accelerator_seconds,
     gpu_count,
     kv_elements,
-    prefill_energy_j,
+    layer_count,
+    token_energy_j,
 )
 
 __all__ = ["METHOD", "Load", "assume_load", "compile_coefficients", "serve"]
 
 METHOD = "marlin-roofline-1"
 J_PER_WH = 3600.0
-REFERENCE_INPUT, REFERENCE_OUTPUT = 1000.0, 500.0
-"""The call by which the ends of the range are compared [tokens]."""
+REFERENCE_CALL = (1000.0, 500.0)
+"""Input and output of the call by which the ends of the range are compared [tokens]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +41,6 @@ class Load:
     """Batch at the low end of the energy: the larger one."""
     batch_high: float
     codes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TokenEnergy:
-    """Accelerator energy per token [J], and per token and token of context [J]."""
-
-    prefill: float
-    attention: float
-    decode: float
-    context: float
-
-    def reference(self) -> float:
-        """Energy of the reference call [J]."""
-        return REFERENCE_INPUT * (
-            self.prefill + self.attention * REFERENCE_INPUT / 2
-        ) + REFERENCE_OUTPUT * (
-            self.decode + self.context * (REFERENCE_INPUT + REFERENCE_OUTPUT / 2)
-        )
 
 
 def assume_load(
@@ -120,6 +100,7 @@ def serve(spec: ModelSpec, load: Load, batch: float, scale: float, headroom: flo
         active=active_b * 1e9,
         total=total_b * 1e9,
         expert_share=share,
+        layers=layer_count(active_b, total_b) if spec.layers is None else spec.layers,
         weight_bytes=precision.bytes_per_parameter,
         kv_bytes=elements * KV_BYTES,
         state_bytes=spec.state_elements * KV_BYTES,
@@ -133,16 +114,6 @@ def serve(spec: ModelSpec, load: Load, batch: float, scale: float, headroom: flo
     )
 
 
-def token_energy(served: Served, constants: Roofline) -> TokenEnergy:
-    """All four coefficients of the accelerators' energy."""
-    return TokenEnergy(
-        prefill_energy_j(served, constants),
-        attention_energy_j(served, constants),
-        decode_energy_j(served, constants),
-        context_energy_j(served, constants),
-    )
-
-
 def _spreads(
     spec: ModelSpec, load: Load, central: float, factor_set: FactorSet, codes: tuple[str, ...]
 ) -> tuple[float, float]:
@@ -151,7 +122,7 @@ def _spreads(
 
     def ratio(batch: float, scale: float) -> float:
         served = serve(spec, load, batch, scale, headroom)
-        return token_energy(served, constants).reference() / central
+        return token_energy_j(served, constants).of_call(*REFERENCE_CALL) / central
 
     shared = [factor_set.value("spread_energy_model")]
     if {"hardware_assumed", "hardware_unknown", "precision_assumed"} & {*load.codes}:
@@ -185,8 +156,9 @@ def compile_coefficients(
     constants = factor_set.roofline()
     headroom = factor_set.value("memory_headroom")
     served = serve(spec, load, load.batch, 1.0, headroom)
-    energy = token_energy(served, constants)
-    gpu_low, gpu_high = _spreads(spec, load, energy.reference(), factor_set, model_codes)
+    energy = token_energy_j(served, constants)
+    reference_j = energy.of_call(*REFERENCE_CALL)
+    gpu_low, gpu_high = _spreads(spec, load, reference_j, factor_set, model_codes)
     host, pue = factor_set.value("host_overhead"), place.pue.value
     to_wh = host * pue / J_PER_WH
     gpu_share = 1 / (host * pue)
@@ -199,7 +171,7 @@ def compile_coefficients(
     )
     intensity_spread = factor_set.value(f"spread_intensity_{place.intensity.scope}")
     carbon_low, carbon_high = _widen(energy_low, energy_high, intensity_spread)
-    power_w = served.tdp_w * constants.memory_power_share
+    power_w = reference_j / accelerator_seconds(served, constants).of_call(*REFERENCE_CALL)
     embodied_low, embodied_high = _embodied_range(gpu_low, gpu_high, factor_set)
     water, water_low, water_high = _water(place, host, energy_low, energy_high, factor_set)
     return Coefficients(

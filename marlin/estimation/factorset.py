@@ -27,7 +27,7 @@ __all__ = ["FILES", "RELEASED", "FactorSet", "build_factor_set", "shipped_factor
 RELEASED = "2026-11-23"
 """Date of the shipped factor set."""
 
-FILES = ("factors.csv", "hardware.csv", "models.csv", "regions.csv", "places.csv")
+FILES = ("fit.csv", "factors.csv", "hardware.csv", "models.csv", "regions.csv", "places.csv")
 
 PlaceKey = tuple[str, str, str, str]
 """(scope, key, quantity, basis)."""
@@ -86,7 +86,7 @@ def build_factor_set(texts: Mapping[str, str], date: str = RELEASED) -> FactorSe
         rows[name] = list(read_rows(name, texts[name]))
     built = FactorSet(
         version=f"{date}-{digest.hexdigest()}",
-        factors=_keyed(rows["factors.csv"], parse_factor, lambda f: f.name),
+        factors=_keyed([*rows["fit.csv"], *rows["factors.csv"]], parse_factor, lambda f: f.name),
         accelerators=_keyed(rows["hardware.csv"], parse_accelerator, lambda a: a.name),
         models=_keyed(rows["models.csv"], parse_model, lambda m: m.name),
         regions=_keyed(rows["regions.csv"], parse_region, lambda r: r.key),
