@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -57,10 +58,10 @@ def load(runs: int, calls: int, *, seed: int = 7) -> list[Event]:
     return events
 
 
-def check_exact(sent: list[Event], found: list[Usage]) -> None:
+def check_exact(sent: Sequence[Event], found: Sequence[Usage | Carbon]) -> None:
     """Every usage sent is found once, run by run with exact token sums."""
 
-    def sums(events: list[Usage]) -> dict[str, tuple[int, int, int]]:
+    def sums(events: Sequence[Usage | Carbon]) -> dict[str, tuple[int, int, int]]:
         totals: dict[str, tuple[int, int, int]] = {}
         for event in events:
             calls, tokens_in, tokens_out = totals.get(event.run_id, (0, 0, 0))
@@ -170,7 +171,7 @@ async def test_a_stopped_worker_goes_on_where_it_ended(settings: Settings) -> No
         await produce(settings, map(keyed, events[200:]))
         await eventually(lambda: all_counted(settings, 400))
 
-    check_exact(events, list(await unique_carbon(settings)))  # type: ignore[arg-type]
+    check_exact(events, await unique_carbon(settings))
     table = await run_table(settings)
     calls = sum(table[run_id].runs[run_id].totals.calls for run_id in table)
     assert calls == 400
@@ -193,7 +194,7 @@ async def test_a_worker_killed_under_load_ends_exact(settings: Settings, tmp_pat
     await eventually(lambda: all_counted(settings, 20_000), within_s=120)
     assert process.stop() == 0
 
-    check_exact(events, list(await unique_carbon(settings)))  # type: ignore[arg-type]
+    check_exact(events, await unique_carbon(settings))
     table = await run_table(settings)
     for run_id, partition in table.items():
         run = partition.runs[run_id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -57,7 +58,7 @@ def state(partition: Partition) -> dict[str, Any]:
     return {run_id: run.dump() for run_id, run in partition.runs.items()}
 
 
-def recovered(rows: list[tuple[bytes, bytes]]) -> Partition:
+def recovered(rows: Sequence[tuple[bytes, bytes]]) -> Partition:
     partition = new_partition()
     for key, value in rows:
         partition.recover(key, value)
