@@ -123,7 +123,10 @@ def light_against_heavy() -> RunResult:
         [(name, *footprint(result)) for name, result in results.items()],
     )
     ratio = heavy.total_carbon_g / light.total_carbon_g
-    print(f"The heavy pipeline emits {ratio:.0f} times as much as the light one for the same task.")
+    print(
+        f"The heavy pipeline emits {ratio:.0f} times as much as the light one for the same task: "
+        "larger model, more calls, dirtier grid."
+    )
     print("The thrifty one does the same work, its later agents on smaller models.")
     return heavy
 

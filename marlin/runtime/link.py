@@ -7,8 +7,10 @@ import atexit
 import logging
 import os
 import threading
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -17,6 +19,7 @@ from marlin.broker.cluster import Cluster, connect, create_topics, resolve_boots
 from marlin.errors import BrokerError, MarlinError
 from marlin.runtime.listener import CommandListener
 from marlin.runtime.producer import EventProducer
+from marlin.runtime.quiet import quiet_client_logs
 from marlin.runtime.run import Run
 from marlin.schemas import Event
 from marlin.settings import KafkaSettings, Settings
@@ -32,10 +35,16 @@ BUFFER_EVENTS = 20_000
 BATCH_BYTES = 256 * 1024
 """Largest record batch [bytes]; far below what brokers take, far above one event."""
 
+THREAD_NAME = "marlin-link"
+quiet_client_logs(THREAD_NAME)
+
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 15.0
 
 PROBE_TIMEOUT_S = 3.0
+WATCH_INTERVAL_S = 5.0
+"""How often a link that works looks whether the broker still listens [s]."""
+
 STOP_TIMEOUT_S = 2.0
 
 CLOSE_TIMEOUT_S = 5.0
@@ -64,7 +73,7 @@ class KafkaLink:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
         self._started = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="marlin-link", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=THREAD_NAME, daemon=True)
         self._thread.start()
 
     @property
@@ -161,22 +170,23 @@ class KafkaLink:
         self._listener.attach(consumer, self._topics.commands, cluster.cluster_id)
         self._producer.set_away(False)
         self._said_away, self._retry_s = False, FIRST_RETRY_S
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._listener.listen(consumer))
-            tasks.create_task(
-                self._producer.pump(
-                    producer, self._topics.events, partitions, self._listener.follow
-                )
-            )
+        pump = self._producer.pump(producer, self._topics.events, partitions, self._listener.follow)
+        await _until_one_fails(pump, self._listener.listen(consumer), self._watch())
+
+    async def _watch(self) -> None:
+        # aiokafka's consumer never says that its broker is gone, it only tries again.
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            await self._probe()
 
     def _say_away(self, exc: Exception) -> None:
         if not self._said_away:
-            expected = isinstance(exc, MarlinError | KafkaError | OSError | ExceptionGroup)
+            expected = isinstance(exc, MarlinError | KafkaError | OSError)
             log.warning(
                 "Kafka is away: runs go on with local estimates and budgets, up to %d events wait "
                 "and are sent when it is back: %s",
                 *(BUFFER_EVENTS, exc),
-                exc_info=not expected,
+                exc_info=None if expected else exc,
             )
         self._said_away = True
 
@@ -190,6 +200,16 @@ def _consumer(cluster: Cluster) -> AIOKafkaConsumer:
         auto_offset_reset="earliest",
         fetch_max_wait_ms=EMBEDDED_FETCH_WAIT_MS if cluster.embedded else FETCH_WAIT_MS,
     )
+
+
+async def _until_one_fails(*endless: Coroutine[Any, Any, None]) -> None:
+    tasks = [asyncio.ensure_future(one) for one in endless]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _stop(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:

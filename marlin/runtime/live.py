@@ -16,10 +16,19 @@ __all__ = ["LiveRun"]
 class LiveRun:
     """Given by `MeshFlow.start`. Iterate over it, await it, or both, in this order.
 
-        live = mesh.start(task="tidal power")
-        async for event in live:
-            print(event.agent_id, event.carbon_g)
-        result = await live
+    >>> from marlin.runtime import MeshFlow
+    >>> mesh = MeshFlow(default_model="small-7b", mock=True, kafka=False)
+    >>> @mesh.agent("writer")
+    ... async def writer(ctx):
+    ...     return (await ctx.call_model(ctx.task)).text
+    >>> async def watch() -> None:
+    ...     live = mesh.start(task="tidal power")
+    ...     async for event in live:
+    ...         print(event.agent_id, event.usage.input_tokens, event.usage.output_tokens)
+    ...     print((await live).status)
+    >>> asyncio.run(watch())
+    writer 2 509
+    completed
 
     The run goes on whether or not anybody looks; its events wait here (one small object per model
     call). Each event is given once, however many loops ask.

@@ -1,0 +1,63 @@
+"""What the runtime's tests put in the place of Kafka and of a model provider."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from marlin.estimation import default_estimator
+from marlin.runtime import ModelReply, TokenUsage
+from marlin.runtime.run import Run, RunScope
+from marlin.schemas import Event, Policy
+
+REGION = "us-east-1"
+ONE_CALL = TokenUsage(input_tokens=1000, output_tokens=200)
+
+
+@dataclass
+class Sink:
+    """Keeps what a run emits."""
+
+    events: list[Event] = field(default_factory=list[Event])
+
+    def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+    @property
+    def types(self) -> list[str]:
+        return [event.type for event in self.events]
+
+
+@dataclass
+class FixedClient:
+    """Answers every prompt with the same usage; remembers the prompts and models."""
+
+    usage: TokenUsage | None = ONE_CALL
+    calls: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+
+    async def complete(self, prompt: str, *, model: str) -> ModelReply:
+        self.calls.append((prompt, model))
+        return ModelReply(f"reply {len(self.calls)}", self.usage)
+
+
+def new_run(
+    carbon_budget_g: float | None = None,
+    *,
+    sink: Sink | None = None,
+    local_enforcement: bool = True,
+    policy: Policy | None = None,
+    scope: RunScope | None = None,
+) -> Run:
+    return Run(
+        "run-1",
+        policy or Policy(carbon_budget_g=carbon_budget_g),
+        default_estimator(),
+        sink=sink,
+        scope=scope,
+        local_enforcement=local_enforcement,
+    )
+
+
+def call_g(model: str = "large-70b", input_tokens: int = 1000, output_tokens: int = 200) -> float:
+    """Carbon of one call by the estimator alone [gCO2e]."""
+    by = default_estimator().coefficients(model, "", REGION)
+    return by.footprint(input_tokens, 0, 0, output_tokens)[1]
