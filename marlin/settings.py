@@ -61,6 +61,17 @@ class WorkerSettings(_Group):
     """A worker unheard of for so long is replaced by another [s]."""
     max_event_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
     """Events above this are dead-lettered [bytes]."""
+    finished_run_grace_s: Annotated[float, Field(ge=0)] = 600.0
+    """A finished run leaves the table so long after its last event [s]; DuckDB keeps it."""
+    idle_run_expiry_s: Annotated[float, Field(gt=0)] = 86_400.0
+    """A run that never finished leaves the table after so long without an event [s]."""
+    expiry_interval_s: Annotated[float, Field(gt=0)] = 5.0
+    """How often runs that may leave are looked for [s]."""
+    standby_replicas: Annotated[int, Field(ge=0, le=4)] = 0
+    """Further workers that keep a warm copy of each partition, to take over at once."""
+    on_recreated_topic: Literal["refuse", "continue"] = "refuse"
+    """What to do when the events topic was deleted and made again: stop with an error, or count
+    the new one from its start."""
 
 
 class SinkSettings(_Group):

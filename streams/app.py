@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import count
 from typing import Any, cast
 
 import faust
@@ -14,7 +16,8 @@ from yarl import URL
 
 from marlin.broker.cluster import Cluster
 from marlin.estimation import Estimator
-from marlin.settings import KafkaSettings, Settings
+from marlin.settings import KafkaSettings, Settings, WorkerSettings
+from marlin.streams.identity import log_has
 from marlin.streams.meter import Meter
 from marlin.streams.partition import Partition
 from marlin.streams.publisher import Publisher
@@ -82,9 +85,31 @@ def create_app(
         in_flight=worker.batches_in_flight,
         failed=lambda exc: _crash(app, exc),
     )
-    meter = Meter(app.run_table, app.publisher, max_event_bytes=worker.max_event_bytes)
+    meter = Meter(
+        app.run_table,
+        app.publisher,
+        log_has=partial(log_has, cluster.client_options()),
+        max_event_bytes=worker.max_event_bytes,
+        continue_recreated=worker.on_recreated_topic == "continue",
+    )
     _add_agent(app, meter, topics.events)
+    _add_expiry(app, meter, worker)
     return app
+
+
+def _add_expiry(app: MarlinApp, meter: Meter, worker: WorkerSettings) -> None:
+    # Finished runs are queued in the order they leave; idle ones are looked for in the whole
+    # table, therefore ten times in their period.
+    turns = max(1, round(worker.idle_run_expiry_s / 10 / worker.expiry_interval_s))
+    turn = count(1)
+
+    async def expire_runs() -> None:
+        if app.rebalancing or app.in_recovery:
+            return
+        idle_s = worker.idle_run_expiry_s if next(turn) % turns == 0 else None
+        await meter.expire(finished_s=worker.finished_run_grace_s, idle_s=idle_s)
+
+    app.timer(worker.expiry_interval_s)(expire_runs)
 
 
 def _add_agent(app: MarlinApp, meter: Meter, topic: str) -> None:
@@ -114,6 +139,7 @@ def _faust_options(settings: Settings, cluster: Cluster, partitions: int) -> dic
         "broker_credentials": _credentials(settings.kafka, cluster),
         "consumer_auto_offset_reset": "earliest",
         "producer_request_timeout": settings.kafka.request_timeout_s,
+        "table_standby_replicas": worker.standby_replicas,
         "stream_buffer_maxsize": worker.buffered_batches,
         "stream_wait_empty": True,
         "stream_recovery_delay": 0.0,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
+from weakref import WeakSet
 
 from faust.types import TP
 
+from marlin.errors import StateError
 from marlin.streams.guard import Guard, Verdict
-from marlin.streams.partition import Partition
+from marlin.streams.partition import Fingerprint, Outcome, Partition
 from marlin.streams.publisher import Publisher
 from marlin.streams.table import RunTable
 from marlin.streams.transport import Batch, Consumer
@@ -34,13 +36,18 @@ class Meter:
         table: RunTable,
         publisher: Publisher,
         *,
+        log_has: Callable[[TP, Fingerprint | None], Awaitable[bool]],
         max_event_bytes: int,
+        continue_recreated: bool = False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._table = table
         self._publisher = publisher
+        self._log_has = log_has
         self._max_event_bytes = max_event_bytes
+        self._continue_recreated = continue_recreated
         self._now = now
+        self._verified = WeakSet[Partition]()
         self._guards = defaultdict[int, Guard](Guard)
 
     async def handle(self, event: Any, consumer: Consumer) -> None:
@@ -48,6 +55,7 @@ class Meter:
         tp: TP = event.message.tp
         batch = cast(Batch, event.value)
         partition = self._table.partition(tp.partition)
+        await self._verify(partition, tp)
         if not await self._continues(partition, tp, batch, consumer):
             event.ack()
             return
@@ -61,7 +69,48 @@ class Meter:
                 tp.topic,
                 tp.partition,
             )
-        await self._publisher.publish(tp.partition, outcome, event.ack)
+        await self._publish(tp.partition, outcome, event.ack)
+
+    async def expire(self, *, finished_s: float, idle_s: float | None) -> int:
+        """Let runs leave that finished `finished_s` [s] ago, or were idle for `idle_s` [s].
+
+        Returns how many left.
+        """
+        now, gone = self._now(), 0
+        for number, partition in list(self._table.partitions_held.items()):
+            outcome = partition.expire(
+                finished_before=now - timedelta(seconds=finished_s),
+                idle_before=None if idle_s is None else now - timedelta(seconds=idle_s),
+            )
+            if outcome.rows:
+                gone += len(outcome.rows)
+                await self._publish(number, outcome, lambda: None)
+        return gone
+
+    async def _publish(self, number: int, outcome: Outcome, ack: Callable[[], object]) -> None:
+        generation = self._table.app.consumer_generation_id
+
+        def done(offset: int) -> None:
+            self._table.written(number, offset, generation)
+            ack()
+
+        await self._publisher.publish(number, outcome, done)
+
+    async def _verify(self, partition: Partition, tp: TP) -> None:
+        """Once per partition recovered: is the log still the one its position speaks of?"""
+        if partition in self._verified:
+            return
+        if not await self._log_has(tp, partition.fingerprint):
+            if not self._continue_recreated:
+                raise StateError(
+                    f"{tp.topic}-{tp.partition} was recreated: it does not hold the record last "
+                    f"handled, at offset {partition.position}. The worker stops, nothing was "
+                    "changed. To count the new topic from its start, set "
+                    "MARLIN_WORKER__ON_RECREATED_TOPIC=continue"
+                )
+            _log.warning("%s-%d was recreated; going on from its start", *tp)
+            partition.continue_recreated()
+        self._verified.add(partition)
 
     async def _continues(
         self, partition: Partition, tp: TP, batch: Batch, consumer: Consumer

@@ -11,17 +11,20 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
-from marlin.streams.partition import Letter, Outcome, Row
+from marlin.streams.partition import Letter, Outcome, Row, Tombstone
 from marlin.topics import Topics
 
 __all__ = ["Publisher"]
 
 Sent = list[Future[RecordMetadata]]
+
+Done = Callable[[int], None]
+"""Called when an outcome is durable, with the changelog offset of its last row."""
 
 
 class Publisher:
@@ -45,7 +48,7 @@ class Publisher:
         self._slots = defaultdict[int, asyncio.Semaphore](lambda: asyncio.Semaphore(in_flight))
         self._tails: dict[int, asyncio.Task[None]] = {}
 
-    async def publish(self, partition: int, outcome: Outcome, done: Callable[[], None]) -> None:
+    async def publish(self, partition: int, outcome: Outcome, done: Done) -> None:
         """Send `outcome`; `done` is called when all of it is durable.
 
         Returns when it is on its way; waits while too many of the partition are.
@@ -72,9 +75,9 @@ class Publisher:
         self,
         partition: int,
         outputs: Sent,
-        rows: list[Row],
+        rows: Sequence[Row | Tombstone],
         before: asyncio.Task[None] | None,
-        done: Callable[[], None],
+        done: Done,
         slot: asyncio.Semaphore,
     ) -> None:
         try:
@@ -82,11 +85,12 @@ class Publisher:
             if before is not None:
                 await before
             sent = await self._send_rows(self._topics.runs, partition, rows)
-            await asyncio.gather(*sent)
+            last_batch = (await asyncio.gather(*sent))[-1]
         except BaseException as exc:
             self._failed(exc)
             raise
-        done()
+        # Kafka answers with the offset of a batch's first record.
+        done(last_batch.offset)
         slot.release()
 
     async def _send_outputs(self, partition: int, outcome: Outcome) -> Sent:
@@ -97,7 +101,7 @@ class Publisher:
             *await self._send_letters(partition, outcome.letters),
         ]
 
-    async def _send_rows(self, topic: str, partition: int, rows: Iterable[Row]) -> Sent:
+    async def _send_rows(self, topic: str, partition: int, rows: Sequence[Row | Tombstone]) -> Sent:
         sent: Sent = []
         batch = self._producer.create_batch()
         for key, value in rows:

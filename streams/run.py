@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, NamedTuple, Self
 
 from marlin import budget
@@ -37,8 +38,8 @@ class Breach(NamedTuple):
 class Run:
     """A run as the table holds it.
 
-    `position` is the source offset last applied; an event at or below it changes nothing. All
-    events of a run come from one partition, in order.
+    `position` is the source offset last applied, in the `epoch` of its partition's log; an event
+    at or below it changes nothing. All events of a run come from one partition, in order.
     """
 
     __slots__ = (
@@ -46,18 +47,23 @@ class Run:
         "agents",
         "breached",
         "duplicates",
+        "epoch",
         "policy",
         "position",
         "producers",
         "run_id",
         "status",
         "totals",
+        "touched_at",
         "warned",
     )
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, *, epoch: int, touched_at: datetime) -> None:
         self.run_id = run_id
+        self.epoch = epoch
         self.position = -1
+        self.touched_at = touched_at
+        """When it was last changed or recovered, by the worker's clock; not kept in the log."""
         self.policy: Policy = _NO_POLICY
         self.status = "running"
         self.totals = Totals()
@@ -69,6 +75,11 @@ class Run:
         self.warned: list[float] = []
         self.acknowledged: str | None = None
         """Outcome of the acknowledged abort."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether `run.finished` was seen."""
+        return self.status != "running"
 
     @property
     def lost(self) -> int:
@@ -126,6 +137,7 @@ class Run:
         """As JSON, for the changelog."""
         return {
             "v": 1,
+            "e": self.epoch,
             "p": self.position,
             "t": self.totals.dump(),
             "a": {agent_id: totals.dump() for agent_id, totals in self.agents.items()},
@@ -139,9 +151,9 @@ class Run:
         }
 
     @classmethod
-    def load(cls, run_id: str, dumped: dict[str, Any]) -> Self:
+    def load(cls, run_id: str, dumped: dict[str, Any], *, touched_at: datetime) -> Self:
         """What `dump` wrote, to the last digit."""
-        run = cls(run_id)
+        run = cls(run_id, epoch=dumped["e"], touched_at=touched_at)
         run.position = dumped["p"]
         run.totals = Totals.load(dumped["t"])
         run.agents = {agent_id: Totals.load(t) for agent_id, t in dumped["a"].items()}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from events import raw, started, usage
+from events import NOW, raw, started, usage
 from pipeline import (
     WorkerProcess,
     carbon_records,
@@ -83,7 +83,7 @@ async def run_table(settings: Settings) -> dict[str, Partition]:
         table = tables.setdefault(
             record.partition, Partition("events", record.partition, estimator=default_estimator())
         )
-        table.recover(record.key or b"", record.value)
+        table.recover(record.key or b"", record.value, now=NOW)
     return {run_id: table for table in tables.values() for run_id in table.runs}
 
 

@@ -22,7 +22,7 @@ from marlin.schemas import (
     RunFinished,
     command_id,
 )
-from marlin.streams.partition import POSITION_KEY, Outcome, Partition
+from marlin.streams.partition import POSITION_KEY, Outcome, Partition, Tombstone
 from marlin.streams.run import MAX_AGENTS, OTHER_AGENTS
 from marlin.streams.totals import footprint
 
@@ -58,10 +58,10 @@ def state(partition: Partition) -> dict[str, Any]:
     return {run_id: run.dump() for run_id, run in partition.runs.items()}
 
 
-def recovered(rows: Sequence[tuple[bytes, bytes]]) -> Partition:
+def recovered(rows: Sequence[tuple[bytes, bytes | None]]) -> Partition:
     partition = new_partition()
     for key, value in rows:
-        partition.recover(key, value)
+        partition.recover(key, value, now=NOW)
     return partition
 
 
@@ -255,8 +255,8 @@ def test_the_partitions_position_is_the_last_row() -> None:
     outcome = apply(new_partition(), *log(usage("a"), usage("b")))
 
     assert [row.key for row in outcome.rows] == [b"a", b"b", POSITION_KEY]
-    position = orjson.loads(outcome.rows[-1].value)
-    assert (position["p"], position["offset"], position["skipped"]) == (1, 1, 0)
+    position = orjson.loads(outcome.rows[-1].value or b"")
+    assert (position["p"], position["at"][0], position["skipped"]) == (1, 1, 0)
 
 
 def test_recovery_is_exact_to_the_last_digit() -> None:
@@ -295,9 +295,88 @@ def test_a_tombstone_takes_a_run_away() -> None:
     partition = new_partition()
     apply(partition, *log(usage()))
 
-    partition.recover(b"run-1", None)
+    partition.recover(b"run-1", None, now=NOW)
 
     assert partition.runs == {}
+
+
+def test_usage_after_the_end_of_its_run_counts_and_is_flagged() -> None:
+    finished = RunFinished(run_id="run-1", time=NOW, status="completed")
+    partition = new_partition()
+
+    outcome = apply(partition, *log(usage(seq=0), finished, usage(seq=1)))
+
+    before, _, after = carbon(outcome)
+    assert "after_finish" not in before.quality
+    assert "after_finish" in after.quality
+    assert partition.runs["run-1"].totals.calls == 2
+
+
+def test_finished_runs_leave_a_grace_after_their_last_event() -> None:
+    partition = new_partition()
+    events = [
+        *(usage(name) for name in "abc"),
+        *(RunFinished(run_id=name, time=NOW, status="completed") for name in "ab"),
+    ]
+    apply(partition, *log(*events))
+    later = NOW + timedelta(seconds=10)
+    partition.apply([record(usage("a", seq=1), 5)], now=later, max_event_bytes=1_000_000)
+
+    left = partition.expire(finished_before=later, idle_before=None)
+    assert left.rows == [Tombstone(b"b")]
+    assert set(partition.runs) == {"a", "c"}
+
+    assert partition.expire(finished_before=later, idle_before=None).rows == []
+    left = partition.expire(finished_before=later + timedelta(seconds=1), idle_before=None)
+    assert left.rows == [Tombstone(b"a")]
+
+
+def test_idle_runs_leave_when_asked_for() -> None:
+    partition = new_partition()
+    apply(partition, *log(usage("a")))
+
+    assert partition.expire(finished_before=NOW, idle_before=NOW).rows == []
+    later = NOW + timedelta(seconds=1)
+    assert partition.expire(finished_before=later, idle_before=later).rows == [Tombstone(b"a")]
+
+
+def test_a_replay_does_not_bring_back_a_run_that_left() -> None:
+    partition = new_partition()
+    records = log(usage(), RunFinished(run_id="run-1", time=NOW, status="completed"))
+    apply(partition, *records)
+    partition.expire(finished_before=NOW + timedelta(days=1), idle_before=None)
+
+    again = apply(partition, *records)
+
+    assert partition.runs == {}
+    assert again.carbon == []
+
+
+def test_a_late_event_of_a_run_that_left_is_still_counted() -> None:
+    partition = new_partition()
+    apply(partition, *log(usage(), RunFinished(run_id="run-1", time=NOW, status="completed")))
+    partition.expire(finished_before=NOW + timedelta(days=1), idle_before=None)
+
+    outcome = apply(partition, record(usage(seq=1), 2))
+
+    assert outcome.counted == 1
+    assert [found.seq for found in carbon(outcome)] == [1]
+
+
+def test_a_recreated_topic_is_continued_from_its_start_with_the_totals_kept() -> None:
+    partition = new_partition()
+    rows = [*apply(partition, *log(usage(seq=0), usage(seq=1))).rows]
+
+    partition.continue_recreated()
+    outcome = apply(partition, *log(usage(seq=2)))
+
+    (found,) = carbon(outcome)
+    assert found.source == "events@1-3-0"
+    assert partition.runs["run-1"].totals.calls == 3
+    copy = recovered([*rows, *outcome.rows])
+    assert (copy.epoch, copy.position) == (1, 0)
+    assert state(copy) == state(partition)
+    assert recovered([*outcome.rows, *rows]).position == 0, "the old epoch never wins"
 
 
 def test_a_row_is_bounded_however_many_agents_there_are() -> None:
@@ -346,7 +425,7 @@ def test_crashes_and_replays_at_any_point_end_in_the_same_state(
     reference = new_partition()
     expected = apply(reference, *records)
 
-    durable: list[tuple[bytes, bytes]] = []
+    durable: list[tuple[bytes, bytes | None]] = []
     published: dict[str, bytes] = {}
     ordered: dict[bytes, None] = {}
     partition, at = new_partition(), 0

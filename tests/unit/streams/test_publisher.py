@@ -5,17 +5,25 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from marlin.streams.partition import Letter, Outcome, Row
+from marlin.streams.partition import Letter, Outcome, Row, Tombstone
 from marlin.streams.publisher import Publisher
 from marlin.topics import Topics
 
 TOPICS = Topics()
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What Kafka answers."""
+
+    offset: int
 
 
 class Batch:
@@ -76,7 +84,7 @@ class Producer:
     async def make_durable(self, topic: str) -> None:
         for sent_to, _, _, future in self.sent:
             if sent_to == topic and not future.done():
-                future.set_result(None)
+                future.set_result(Metadata(offset=7))
         await settle()
 
 
@@ -101,7 +109,7 @@ class Trial:
 
     async def publish(self, name: str, partition: int = 0, **parts: Any) -> None:
         outcome = Outcome(rows=[Row(name.encode(), b"{}")], **parts)
-        await self.publisher.publish(partition, outcome, lambda: self.done.append(name))
+        await self.publisher.publish(partition, outcome, lambda _offset: self.done.append(name))
         await settle()
 
 
@@ -180,9 +188,9 @@ async def test_after_a_refusal_nothing_later_is_sent_or_acknowledged() -> None:
 
 async def test_many_rows_go_out_in_several_batches_with_the_position_last() -> None:
     trial = Trial()
-    rows = [Row(b"%d" % n, b"{}") for n in range(7)]
+    rows: list[Row | Tombstone] = [Row(b"%d" % n, b"{}") for n in range(7)]
 
-    await trial.publisher.publish(0, Outcome(rows=rows), lambda: trial.done.append("a"))
+    await trial.publisher.publish(0, Outcome(rows=rows), lambda _offset: trial.done.append("a"))
     await settle()
 
     assert trial.producer.on(TOPICS.runs) == [[b"0", b"1", b"2"], [b"3", b"4", b"5"], [b"6"]]
