@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-__all__ = ["Coefficients"]
+__all__ = ["Coefficients", "Footprint"]
+
+Footprint = Callable[[int, int, int, int], tuple[float, float, float, float]]
+"""Prices one call: four token counts to central energy, carbon, embodied carbon and water."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,30 +57,44 @@ class Coefficients:
     codes: tuple[str, ...]
     """What was assumed, in a fixed order; empty where everything was known."""
 
-    def footprint(
-        self,
-        input_tokens: int,
-        cache_read_tokens: int,
-        cache_write_tokens: int,
-        output_tokens: int,
-    ) -> tuple[float, float, float, float]:
-        """Central `(energy_wh, carbon_g, embodied_g, water_ml)` of one call; never raises.
+    footprint: Footprint = field(init=False, repr=False, compare=False)
+    """`footprint(input_tokens, cache_read_tokens, cache_write_tokens, output_tokens)` gives the
+    central `(energy_wh, carbon_g, embodied_g, water_ml)` of one call, positionally; never raises.
 
-        Token classes do not overlap. Writing to a cache computes the tokens, so they cost what
-        fresh input costs. Reasoning tokens are inside `output_tokens`. `carbon_g` is operational,
-        `embodied_g` is not part of it.
-        """
+    Token classes do not overlap. Writing to a cache computes the tokens, so they cost what fresh
+    input costs. Reasoning tokens are inside `output_tokens`. `carbon_g` is operational,
+    `embodied_g` is not part of it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "footprint", _footprint(self))
+
+
+def _footprint(coefficients: Coefficients) -> Footprint:
+    """The call's price as a closure: half the time of a method, whose every `self.` is a look-up.
+
+    The factor 1/2 of both context sums (token N follows N - 1 others) is folded into its constant.
+    """
+    prefill = coefficients.prefill_wh
+    attention = coefficients.prefill_attention_wh
+    half_attention = coefficients.prefill_attention_wh / 2
+    cached = coefficients.cached_wh
+    decode = coefficients.decode_wh
+    context = coefficients.context_wh
+    half_context = coefficients.context_wh / 2
+    carbon = coefficients.carbon_g_per_wh
+    embodied = coefficients.embodied_g_per_wh
+    water = coefficients.water_ml_per_wh
+
+    def footprint(
+        input_tokens: int, cache_read_tokens: int, cache_write_tokens: int, output_tokens: int, /
+    ) -> tuple[float, float, float, float]:
         fresh = input_tokens + cache_write_tokens
         energy_wh = (
-            fresh
-            * (self.prefill_wh + self.prefill_attention_wh * (cache_read_tokens + 0.5 * fresh))
-            + self.cached_wh * cache_read_tokens
+            fresh * (prefill + attention * cache_read_tokens + half_attention * fresh)
+            + cached * cache_read_tokens
             + output_tokens
-            * (self.decode_wh + self.context_wh * (fresh + cache_read_tokens + 0.5 * output_tokens))
+            * (decode + context * (fresh + cache_read_tokens) + half_context * output_tokens)
         )
-        return (
-            energy_wh,
-            energy_wh * self.carbon_g_per_wh,
-            energy_wh * self.embodied_g_per_wh,
-            energy_wh * self.water_ml_per_wh,
-        )
+        return energy_wh, energy_wh * carbon, energy_wh * embodied, energy_wh * water
+
+    return footprint

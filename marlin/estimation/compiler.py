@@ -64,7 +64,7 @@ def assume_load(
     if point.batch is not None:
         batch = batch_low = batch_high = float(point.batch)
     else:
-        factor = factor_set.factor(_serving_class(provider))
+        factor = factor_set.factor(_serving_class(provider, spec.kind))
         batch, batch_low, batch_high = factor.value, factor.low, factor.high
         codes.append(factor.name)
     return Load(
@@ -78,7 +78,9 @@ def assume_load(
     )
 
 
-def _serving_class(provider: str) -> str:
+def _serving_class(provider: str, kind: str) -> str:
+    if not provider.strip() and kind != "closed":
+        return "batch_unknown"
     name = provider.strip().lower().replace("_", "-")
     if any(word in name for word in ("self-hosted", "ollama", "vllm", "local", "sglang", "tgi")):
         return "batch_self_hosted"
@@ -127,8 +129,9 @@ def _spreads(
     shared = [factor_set.value("spread_energy_model")]
     if {"hardware_assumed", "hardware_unknown", "precision_assumed"} & {*load.codes}:
         shared.append(factor_set.value("spread_hardware"))
-    if "model_size_from_name" in codes:
-        shared.append(factor_set.value("spread_size_from_name"))
+    for code in ("model_size_from_name", "model_family"):
+        if code in codes:
+            shared.append(factor_set.value(f"spread_{code}"))
     low = [*shared, ratio(load.batch_low, 1.0), ratio(load.batch, spec.params_low)]
     high = [*shared, ratio(load.batch_high, 1.0), ratio(load.batch, spec.params_high)]
     return 1 / combine(low), combine(high)
