@@ -1,0 +1,18 @@
+"""Arrow, which ships no types: given the type Any here, once, instead of in every file."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import pyarrow  # type: ignore[import-untyped]
+import pyarrow.compute  # type: ignore[import-untyped]
+import pyarrow.json  # type: ignore[import-untyped]
+
+__all__ = ["ArrowTable", "arrow", "arrow_compute", "arrow_json"]
+
+arrow: Any = pyarrow
+arrow_compute: Any = pyarrow.compute
+arrow_json: Any = pyarrow.json
+
+ArrowTable: TypeAlias = Any
+"""A `pyarrow.Table`."""

@@ -1,0 +1,271 @@
+"""Reading the carbon, commands and dead-letter topics into a sink.
+
+There is no consumer group: one process owns the database, so it reads every partition, from the
+positions in the database. While one batch is written the next one is read, and no more: what is
+in memory is bounded by two batches, and a slow disk slows the reading down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from aiokafka import TopicPartition as KafkaPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from marlin.broker.cluster import Cluster
+from marlin.errors import BrokerError
+from marlin.settings import Settings
+from marlin.sinks.batch import Applied, Batch, TopicPartition
+from marlin.sinks.decode import Record, decode
+from marlin.sinks.duckdb_sink import SinkOutOfMemoryError
+from marlin.sinks.identity import Identity, identify
+from marlin.sinks.sink import Sink
+from marlin.topics import Topics
+
+__all__ = ["MAX_BATCH_BYTES", "SinkConsumer"]
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH_BYTES = 128 * 1024 * 1024
+"""A batch ends at this size even with few records: dead letters may be megabytes each."""
+
+_FETCH_WAIT_MS = 50
+"""Longest the broker holds an empty fetch: some brokers do not wake it when records come."""
+
+_PARTITION_FETCH_BYTES = 4 * 1024 * 1024
+_IDENTIFY_EVERY_S = 5.0
+_TOPICS_WAIT_S = 0.5
+_DRAIN_IDLE_S = 10.0
+_END_OFFSETS_WAIT_S = 10.0
+_MEMORY_TRIES = 6
+
+
+class SinkConsumer:
+    """Reads into `sink` until told to stop. One `run` at a time.
+
+    `on_memory` is called when DuckDB has no memory for a batch, before it is tried again.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: Settings,
+        sink: Sink,
+        *,
+        on_memory: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._sink = sink
+        self._on_memory = on_memory
+        self._topics = Topics(settings.kafka.topic_prefix)
+        self._read = (self._topics.carbon, self._topics.commands, self._topics.deadletter)
+        self._identity = Identity(cluster.cluster_id)
+        self._identified_s = 0.0
+        self._writing: asyncio.Task[Applied] | None = None
+        self.total = Applied()
+        """What was taken in since the start."""
+
+    async def run(
+        self, stop: asyncio.Event, *, drain: bool = True, ready: asyncio.Event | None = None
+    ) -> None:
+        """Read until `stop`; then, with `drain`, up to the ends the topics had at that moment.
+
+        Sets `ready` when reading begins. Everything read is stored when it returns. Raises
+        `SinkError` when the sink refuses a batch, `BrokerError` when the cluster is not there at
+        the start; one that goes away later is waited for.
+        """
+        self._client = AIOKafkaClient(**self._cluster.client_options())
+        self._consumer = AIOKafkaConsumer(
+            **self._cluster.client_options(),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            max_partition_fetch_bytes=_PARTITION_FETCH_BYTES,
+        )
+        try:
+            await self._client.bootstrap()
+            await self._consumer.start()
+            if await self._wait_for_topics(stop):
+                await self._begin()
+                if ready:
+                    ready.set()
+                await self._read_until(stop)
+                if drain:
+                    await self._drain()
+            await self._written()
+        except KafkaError as exc:
+            raise BrokerError(
+                f"reading from Kafka at {self._cluster.bootstrap_servers} failed: {exc!r}; what "
+                "was stored stays, reading goes on from there at the next start"
+            ) from exc
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        if self._writing:
+            with suppress(Exception):  # told by run() already, or cancelled with it
+                await self._writing
+        await self._consumer.stop()
+        await self._client.close()
+
+    async def _wait_for_topics(self, stop: asyncio.Event) -> bool:
+        """Until the topics exist; False when stopped before."""
+        wanted = {self._topics.events, *self._read}
+        told = False
+        while True:
+            self._identity = await identify(self._cluster, self._client, wanted)
+            self._identified_s = time.monotonic()
+            missing = wanted - self._identity.topics.keys()
+            if not missing:
+                return True
+            if not told:
+                log.warning("waiting for topics %s: `marlin topics create`", sorted(missing))
+                told = True
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _TOPICS_WAIT_S)
+            if stop.is_set():
+                return False
+
+    async def _begin(self) -> None:
+        """Start reading the topics as they are now, where the sink left them."""
+        positions = await asyncio.to_thread(self._sink.bind, self._identity)
+        await self._assign(positions)
+
+    async def _assign(self, positions: dict[TopicPartition, int]) -> None:
+        partitions = [
+            KafkaPartition(topic, number)
+            for topic in self._read
+            for number in self._identity.topics[topic].partitions
+        ]
+        # Positions that are held are kept: assigning anew forgets them.
+        self._consumer.assign(partitions)
+        begins: dict[Any, int] = await self._consumer.beginning_offsets(partitions)
+        ends: dict[Any, int] = await self._consumer.end_offsets(partitions)
+        for partition in partitions:
+            known = positions.get(TopicPartition(partition.topic, partition.partition))
+            begin, end = begins[partition], ends[partition]
+            self._consumer.seek(partition, _start(partition, known, begin, end))
+
+    async def _read_until(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await self._take(await self._collect(stop))
+            if time.monotonic() - self._identified_s >= _IDENTIFY_EVERY_S:
+                await self._follow_changes()
+
+    async def _drain(self) -> None:
+        """Read up to the ends as they are now; gives up when nothing comes any more."""
+        try:
+            partitions = list(self._consumer.assignment())
+            ends: dict[Any, int] = await asyncio.wait_for(
+                self._consumer.end_offsets(partitions), _END_OFFSETS_WAIT_S
+            )
+        except (KafkaError, TimeoutError) as exc:
+            log.warning("the broker is gone (%r): stopping with what was read", exc)
+            return
+        idle_since = time.monotonic()
+        while behind := [tp for tp in partitions if await self._position(tp) < ends[tp]]:
+            chunks = await self._collect(None)
+            await self._take(chunks)
+            if chunks:
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since > _DRAIN_IDLE_S:
+                log.warning("stopping before the end of %s: nothing comes", behind)
+                return
+
+    async def _position(self, partition: KafkaPartition) -> int:
+        position: int = await self._consumer.position(partition)
+        return position
+
+    async def _collect(self, stop: asyncio.Event | None) -> list[Sequence[Record]]:
+        """Records of about one batch: full, or as old as a record may get. Empty when idle."""
+        limits = self._settings.sink
+        chunks: list[Sequence[Record]] = []
+        count = size = 0
+        until = time.monotonic() + limits.flush_interval_s
+        while count < limits.batch_records and size < MAX_BATCH_BYTES:
+            wait_ms = max(0, int((until - time.monotonic()) * 1000))
+            fetched = await self._fetch(wait_ms, limits.batch_records - count)
+            if fetched and not chunks:
+                until = time.monotonic() + limits.flush_interval_s
+            for records in fetched:
+                chunks.append(records)
+                count += len(records)
+                size += sum(len(record.value or b"") for record in records)
+            if time.monotonic() >= until or (stop is not None and stop.is_set()):
+                break
+        return chunks
+
+    async def _fetch(self, wait_ms: int, most: int) -> list[Sequence[Record]]:
+        try:
+            fetched: dict[Any, list[Any]] = await self._consumer.getmany(
+                timeout_ms=wait_ms, max_records=most
+            )
+        except OffsetOutOfRangeError:
+            # Removed by retention, or another log under the same name; the ids tell which.
+            await self._follow_changes(again=True)
+            return []
+        return list(fetched.values())
+
+    async def _take(self, chunks: list[Sequence[Record]]) -> None:
+        """Decode a batch while the one before is written, then start writing it."""
+        if not chunks:
+            return
+        batch = await asyncio.to_thread(decode, chunks, self._topics, datetime.now(UTC))
+        await self._written()
+        self._writing = asyncio.create_task(self._write(batch))
+
+    async def _written(self) -> None:
+        """Wait for the batch that is being written; raises what it raised."""
+        if self._writing:
+            writing, self._writing = self._writing, None
+            self.total += await writing
+
+    async def _write(self, batch: Batch) -> Applied:
+        for pause_s in (0.1 * 2**tried for tried in range(_MEMORY_TRIES)):
+            try:
+                return await asyncio.to_thread(self._sink.apply, batch)
+            except SinkOutOfMemoryError as exc:
+                log.warning("%s; it is tried again when queries have given memory back", exc)
+                self._on_memory()
+                await asyncio.sleep(pause_s)
+        return await asyncio.to_thread(self._sink.apply, batch)
+
+    async def _follow_changes(self, *, again: bool = False) -> None:
+        """Notice new partitions, and topics or a cluster that were recreated."""
+        self._identified_s = time.monotonic()
+        wanted = {self._topics.events, *self._read}
+        try:
+            identity = await identify(self._cluster, self._client, wanted)
+        except BrokerError as exc:
+            log.warning("%s; asking again", exc)
+            return
+        if identity.topics.keys() < wanted or (identity == self._identity and not again):
+            return  # a deleted topic is waited for
+        await self._written()
+        if not identity.is_same_logs(self._identity):
+            log.warning("topics were recreated: reading them from their beginning")
+        self._identity = identity
+        await self._begin()
+
+
+def _start(partition: KafkaPartition, known: int | None, begin: int, end: int) -> int:
+    """Where to read on, given what the log still holds."""
+    if known is None:
+        return begin
+    if known < begin:
+        log.error("%s: %d records were removed before they were read", partition, begin - known)
+        return begin
+    if known > end:
+        log.error("%s: the log ends at %d, before position %d", partition, end, known)
+        return end
+    return known

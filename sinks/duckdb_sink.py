@@ -1,0 +1,239 @@
+"""The DuckDB sink: a batch is one transaction of rows, aggregates and positions."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+import duckdb
+
+from marlin.errors import SinkError
+from marlin.schemas import Command, Lifecycle
+from marlin.sinks import merge
+from marlin.sinks.arrow import ArrowTable, arrow
+from marlin.sinks.batch import Applied, Batch, Refusal, TopicPartition
+from marlin.sinks.database import open_database
+from marlin.sinks.dedup import fresh_lifecycle, fresh_refusals, fresh_usages
+from marlin.sinks.facts import CommandFacts, RunFacts, fold_commands, fold_runs
+from marlin.sinks.identity import Identity
+from marlin.sinks.migrations import migrate
+from marlin.sinks.positions import Positions
+
+__all__ = ["DuckDBSink", "SinkOutOfMemoryError"]
+
+_TEXT, _NUMBER, _TIME = arrow.string(), arrow.float64(), arrow.timestamp("us", tz="UTC")
+_TIMES = {"started_at", "finished_at", "aborted_at", "stopped_at", "issued_at"}
+_NUMBERS = {"carbon_budget_g", "overshoot_g", "budget_g", "spent_g"}
+
+
+class SinkOutOfMemoryError(SinkError):
+    """DuckDB's memory is taken, by queries as a rule. Nothing of the batch was stored."""
+
+
+class DuckDBSink:
+    """A DuckDB file that takes in batches. See `marlin.sinks.sink.Sink` for the contract.
+
+    Raises on construction: `DatabaseLockedError` when another process has the file,
+    `SchemaTooNewError` when a newer Marlin wrote it, `SinkError` when it is no DuckDB file.
+    """
+
+    def __init__(self, path: Path, *, wait_s: float = 0.0) -> None:
+        self.path = path
+        self._connection = open_database(path, wait_s=wait_s)
+        try:
+            migrate(self._connection)
+            self._positions = Positions(self._connection)
+            # Queries are cursors of a connection that no transaction of the sink ever holds.
+            self._reader = self._connection.cursor()
+        except duckdb.Error as exc:
+            self._connection.close()
+            raise SinkError(f"{path} could not be prepared: {exc}; nothing was read") from exc
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own for a query, beside whatever the sink is doing."""
+        return self._reader.cursor()
+
+    def bind(self, identity: Identity) -> dict[TopicPartition, int]:
+        """See `Sink.bind`."""
+        with self._transaction():
+            self._positions.bind(identity)
+        return dict(self._positions.read)
+
+    def apply(self, batch: Batch) -> Applied:
+        """See `Sink.apply`. Raises `SinkOutOfMemoryError` when trying again may help."""
+        moved = self._positions.moving()
+        usages, repeated, reached = fresh_usages(batch.usages, moved.applied)
+        lifecycle, reached_too = fresh_lifecycle(batch.lifecycle, moved.applied)
+        refusals, refused = fresh_refusals(batch.refusals, moved.refused, moved.read)
+        moved.advance(applied=(reached, reached_too), refused=refused, read=batch.next_offsets)
+        self._meet({where.topic for _, where in moved.changed})
+        with self._transaction():
+            commands = self._new_commands(batch.commands)
+            self._add_usages(usages)
+            self._add_facts(lifecycle, commands)
+            self._add_refusals(refusals)
+            self._check_same_events(repeated)
+            self._positions.store(moved)
+        self._positions.become(moved)
+        return Applied(
+            events=usages.num_rows,
+            lifecycle=len(lifecycle),
+            commands=len(commands),
+            refusals=len(refusals),
+            duplicates=repeated.num_rows + len(batch.lifecycle) - len(lifecycle),
+        )
+
+    def close(self) -> None:
+        """See `Sink.close`. Queries that still run are interrupted."""
+        self._reader.interrupt()
+        self._reader.close()
+        self._connection.close()
+
+    def _meet(self, topics: set[str]) -> None:
+        """Give topics that were never met a source; apart, so that a failing batch keeps it."""
+        unmet = self._positions.unmet(topics)
+        if unmet:
+            with self._transaction():
+                made = self._positions.make(unmet)
+            self._positions.learn(made)
+
+    @contextmanager
+    def _transaction(self) -> Generator[None]:
+        try:
+            self._connection.begin()
+            try:
+                yield
+            except BaseException:
+                self._connection.rollback()
+                raise
+            self._connection.commit()
+        except duckdb.OutOfMemoryException as exc:
+            raise SinkOutOfMemoryError(
+                f"{self.path}: DuckDB is out of memory; nothing of the batch was stored: {exc}"
+            ) from exc
+        except duckdb.Error as exc:
+            raise SinkError(
+                f"{self.path}: DuckDB refused a batch, nothing of it was stored: {exc}"
+            ) from exc
+
+    def _run(self, statement: str, **tables: ArrowTable) -> None:
+        """Execute with Arrow tables visible under these names."""
+        for name, table in tables.items():
+            self._connection.register(name, table)
+        try:
+            self._connection.execute(statement)
+        finally:
+            for name in tables:
+                self._connection.unregister(name)
+
+    def _add_usages(self, usages: ArrowTable) -> None:
+        if not usages.num_rows:
+            return
+        self._connection.register("batch_usages", self._with_source_id(usages))
+        try:
+            for statement in (
+                merge.INSERT_EVENTS,
+                merge.MERGE_RUNS,
+                merge.MERGE_AGENTS,
+                merge.MERGE_HOURLY,
+            ):
+                self._connection.execute(statement)
+        finally:
+            self._connection.unregister("batch_usages")
+
+    def _with_source_id(self, usages: ArrowTable) -> ArrowTable:
+        topics = usages["source_topic"].combine_chunks().dictionary_encode()
+        ids = [self._positions.source_id(topic) for topic in topics.dictionary.to_pylist()]
+        source_ids = arrow.array(ids, arrow.int32()).take(topics.indices)
+        return usages.append_column("source_id", source_ids)
+
+    def _new_commands(self, commands: Sequence[Command]) -> list[Command]:
+        """The first copy of each command that is not stored yet."""
+        first = {command.command_id: command for command in reversed(commands)}
+        if not first:
+            return []
+        known = self._connection.execute(
+            "SELECT command_id FROM commands "
+            "WHERE action IS NOT NULL AND list_contains($ids, command_id)",
+            {"ids": list(first)},
+        ).fetchall()
+        for (command_id,) in known:
+            del first[command_id]
+        return list(first.values())
+
+    def _add_facts(self, lifecycle: Iterable[Lifecycle], commands: Iterable[Command]) -> None:
+        runs = fold_runs(lifecycle, commands)
+        if runs:
+            table = _table_of(runs)
+            self._run(merge.MERGE_RUN_FACTS, batch_runs=table)
+            self._run(merge.DERIVE_STATUS, batch_runs=table)
+        rows = fold_commands(lifecycle, commands)
+        if rows:
+            self._run(merge.MERGE_COMMANDS, batch_commands=_table_of(rows))
+
+    def _add_refusals(self, refusals: Sequence[Refusal]) -> None:
+        if not refusals:
+            return
+        columns: dict[str, Any] = {
+            "step": arrow.array([one.step for one in refusals], _TEXT),
+            "reason": arrow.array([one.reason for one in refusals], _TEXT),
+            "topic": arrow.array([one.source.topic for one in refusals], _TEXT),
+            "source_id": arrow.array(
+                [self._positions.source_id(one.source.topic) for one in refusals], arrow.int32()
+            ),
+            "source_partition": arrow.array(
+                [one.source.partition for one in refusals], arrow.int32()
+            ),
+            "source_offset": arrow.array([one.source.offset for one in refusals], arrow.int64()),
+            "key": arrow.array([one.key for one in refusals], arrow.binary()),
+            "value": arrow.array([one.value for one in refusals], arrow.large_binary()),
+            "refused_at": arrow.array([one.refused_at for one in refusals], _TIME),
+        }
+        self._run(merge.INSERT_REFUSALS, batch_refusals=arrow.table(columns))
+
+    def _check_same_events(self, repeated: ArrowTable) -> None:
+        """Stop when what looks like a replay is another event: the topic was recreated.
+
+        Raises `SinkError`. The ids of cluster and topic tell of a recreated topic first; this
+        catches derived records of the new one that come before the sink has asked for the ids.
+        """
+        if not repeated.num_rows:
+            return
+        self._connection.register("batch_usages", self._with_source_id(repeated))
+        try:
+            other = self._connection.execute(merge.FIND_OTHER_EVENT).fetchone()
+        finally:
+            self._connection.unregister("batch_usages")
+        if other:
+            raise SinkError(
+                f"event {other[0]} comes from {other[1]}-{other[2]}-{other[3]}, where event "
+                f"{other[4]} was taken in before: the topic was recreated while its derived "
+                "records remained; nothing of the batch was stored. Recreate the carbon topic too"
+            )
+
+
+def _table_of(rows: Sequence[RunFacts] | Sequence[CommandFacts]) -> ArrowTable:
+    dicts = [asdict(row) for row in rows]
+    return arrow.table(
+        {name: arrow.array([row[name] for row in dicts], _kind(name)) for name in dicts[0]}
+    )
+
+
+def _kind(name: str) -> Any:
+    if name in _TIMES:
+        return _TIME
+    if name == "enable_environmental":
+        return arrow.bool_()
+    return _NUMBER if name in _NUMBERS else _TEXT

@@ -1,0 +1,49 @@
+"""The sink process: Kafka to DuckDB, and SQL for everyone else, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from marlin.broker.cluster import connect
+from marlin.settings import Settings
+from marlin.sinks.consumer import SinkConsumer
+from marlin.sinks.duckdb_sink import DuckDBSink
+from marlin.sinks.sqlserver import SqlServer
+
+__all__ = ["run_sink"]
+
+log = logging.getLogger(__name__)
+
+_LOCK_WAIT_S = 10.0
+"""How long a query of another process may hold the file before the sink gives up [s]."""
+
+
+async def run_sink(
+    settings: Settings,
+    *,
+    stop: asyncio.Event,
+    drain: bool = True,
+    ready: asyncio.Event | None = None,
+) -> None:
+    """Run until `stop` is set; then, with `drain`, first read what the topics hold by then.
+
+    Sets `ready` when the database is open, queries are answered and reading has begun. Everything
+    that was read is stored when it returns, and the database file can be opened by others.
+    Raises `ConfigurationError` and `BrokerError` when the cluster cannot be reached, `SinkError`
+    when the database cannot be used. Killed at any moment, the next start goes on exactly.
+    """
+    cluster = await connect(settings)
+    sink = await asyncio.to_thread(DuckDBSink, settings.database_path, wait_s=_LOCK_WAIT_S)
+    try:
+        async with SqlServer(sink.path, sink.cursor, settings.sink) as server:
+            consumer = SinkConsumer(
+                cluster,
+                settings,
+                sink,
+                on_memory=lambda: server.stop_queries("the sink needs the query's memory"),
+            )
+            await consumer.run(stop, drain=drain, ready=ready)
+            log.info("sink stopped: %s", consumer.total)
+    finally:
+        await asyncio.to_thread(sink.close)

@@ -1,0 +1,217 @@
+"""Read-only SQL over HTTP on loopback, from the process that owns the database.
+
+`POST /sql` with `Authorization: Bearer <token>` and `{"sql": …, "params": …, "max_rows": …}`.
+The answer is JSON lines: `{"columns": [[name, type], …]}`, then arrays of rows, then
+`{"rows": n, "truncated": …, "elapsed_s": …}`, or `{"error": …}` if it failed on the way. A query
+that is refused is a 400 with `{"error": …}`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import socket
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+import orjson
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from marlin.errors import QueryError
+from marlin.settings import SinkSettings
+from marlin.sinks.discovery import ServerAddress, publish_server, withdraw_server
+from marlin.sinks.rows import encoders, through
+from marlin.sinks.sandbox import Params, Query
+
+__all__ = ["MAX_QUERIES", "SqlServer"]
+
+MAX_QUERIES = 8
+"""Queries that run at the same time; more of them wait."""
+
+MAX_REQUEST_BYTES = 1024 * 1024
+_STOP_GRACE_S = 2
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        # Signals belong to the process that serves this beside its main work.
+        yield
+
+
+class SqlServer:
+    """Serves queries inside its `async with` block; the discovery file exists as long.
+
+    Queries run in threads on cursors of their own and never wait for the sink, nor it for them.
+    """
+
+    def __init__(
+        self,
+        database: Path,
+        cursor: Callable[[], duckdb.DuckDBPyConnection],
+        settings: SinkSettings,
+    ) -> None:
+        self._database = database
+        self._cursor = cursor
+        self._settings = settings
+        self._running: set[Query] = set()
+        self._endings: set[asyncio.Task[None]] = set()
+        self._threads = ThreadPoolExecutor(MAX_QUERIES, thread_name_prefix="marlin-query")
+        self._address: ServerAddress | None = None
+        app = Starlette(routes=[Route("/sql", self._sql, methods=["POST"])])
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                timeout_graceful_shutdown=_STOP_GRACE_S,
+            )
+        )
+
+    async def __aenter__(self) -> Self:
+        listener = socket.create_server(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        self._address = publish_server(self._database, f"http://127.0.0.1:{port}")
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._address:
+            withdraw_server(self._database, self._address)
+        self.stop_queries("the sink is stopping; ask again, the file can be read then")
+        self._server.should_exit = True
+        await self._serving
+        await asyncio.gather(*self._endings)
+        self._threads.shutdown(wait=True)
+
+    @property
+    def address(self) -> ServerAddress:
+        """Where it answers, and with which token."""
+        if self._address is None:
+            raise QueryError("the SQL server is not running")
+        return self._address
+
+    def stop_queries(self, why: str) -> None:
+        """Interrupt every running query, which gives its memory back."""
+        for query in list(self._running):
+            query.stop(why)
+
+    async def _sql(self, request: Request) -> Response:
+        expected = f"Bearer {self.address.token}"
+        given = request.headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode(), expected.encode()):
+            return JSONResponse({"error": "a valid bearer token is required"}, 401)
+        try:
+            sql, params, max_rows = await _question(request)
+            lines = self._answer(sql, params, min(max_rows, self._settings.query_max_rows))
+            first = await anext(lines)
+        except QueryError as exc:
+            return JSONResponse({"error": str(exc)}, 400)
+        return StreamingResponse(_chain(first, lines), media_type="application/x-ndjson")
+
+    async def _answer(self, sql: str, params: Params, max_rows: int) -> AsyncIterator[bytes]:
+        """Lines of the answer; the first comes when the query has given its first rows."""
+        loop = asyncio.get_running_loop()
+        started = loop.run_in_executor(self._threads, self._start, sql, params, max_rows)
+        step: asyncio.Future[Any] = started
+        try:
+            # Shielded: a client that goes away ends the waiting, not the thread.
+            lines = _lines_of(await asyncio.shield(started))
+            while True:
+                step = loop.run_in_executor(self._threads, next, lines, None)
+                line = await asyncio.shield(step)
+                if line is None:
+                    return
+                yield line
+        finally:
+            ending = asyncio.create_task(self._end(started, step))
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
+
+    def _start(self, sql: str, params: Params, max_rows: int) -> Query:
+        query = Query(
+            self._cursor(),
+            sql,
+            params,
+            max_rows=max_rows,
+            timeout_s=self._settings.query_timeout_s,
+        )
+        self._running.add(query)
+        return query
+
+    async def _end(self, started: asyncio.Future[Query], step: asyncio.Future[Any]) -> None:
+        await asyncio.wait([started])
+        if started.exception() is not None:
+            return
+        query = started.result()
+        self._running.discard(query)
+        query.stop("the client went away")
+        with suppress(QueryError):
+            await step
+        await asyncio.get_running_loop().run_in_executor(None, query.close)
+
+
+def _lines_of(query: Query) -> Iterator[bytes]:
+    converts = encoders([kind for _, kind in query.columns])
+    chunks = query.chunks()
+    # Before the first line is given out: an error so far is still a plain refusal.
+    first = next(chunks, None)
+    yield _line({"columns": [[name, str(kind)] for name, kind in query.columns]})
+    try:
+        if first is not None:
+            yield _line(through(converts, first))
+        for chunk in chunks:
+            yield _line(through(converts, chunk))
+    except QueryError as exc:
+        yield _line({"error": str(exc)})
+        return
+    yield _line(
+        {"rows": query.rows, "truncated": query.truncated, "elapsed_s": round(query.elapsed_s, 6)}
+    )
+
+
+def _line(content: Any) -> bytes:
+    return orjson.dumps(content, default=str, option=orjson.OPT_APPEND_NEWLINE)
+
+
+async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for line in rest:
+        yield line
+
+
+async def _question(request: Request) -> tuple[str, Params, int]:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_REQUEST_BYTES:
+            raise QueryError(f"a query of at most {MAX_REQUEST_BYTES} bytes is expected")
+    try:
+        asked = orjson.loads(body)
+        sql, params, max_rows = asked["sql"], asked.get("params"), asked.get("max_rows")
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise QueryError('expected {"sql": "SELECT …"} as JSON') from exc
+    if not isinstance(sql, str) or not isinstance(params, list | dict | None):
+        raise QueryError("expected sql as text, and params as a list or an object")
+    if max_rows is None:
+        max_rows = 2**62
+    if not isinstance(max_rows, int) or max_rows < 1:
+        raise QueryError("expected max_rows of 1 or more")
+    return sql, params, max_rows  # pyright: ignore[reportUnknownVariableType]

@@ -1,0 +1,3 @@
+from aiokafka.protocol.api import RequestStruct
+
+class MetadataRequest_v5(RequestStruct): ...
