@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
@@ -21,7 +21,7 @@ from marlin.streams.worker import run_worker
 from marlin.topics import Topics
 
 __all__ = [
-    "WorkerProcess",
+    "PipelineProcess",
     "carbon_records",
     "commands",
     "eventually",
@@ -124,26 +124,41 @@ async def worker(settings: Settings) -> AsyncGenerator[None]:
 
 
 _RUN = """
-import asyncio, signal, sys
+import asyncio, resource, signal, sys
 from marlin.settings import Settings
-from marlin.streams.worker import run_worker
 
-async def main():
-    stop, ready = asyncio.Event(), asyncio.Event()
+async def main(kind, settings, disk_bytes):
+    if kind == "worker":
+        from marlin.streams.worker import run_worker as run
+    else:
+        from marlin.sinks.service import run_sink as run
+    if disk_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (disk_bytes, disk_bytes))
+    stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await run_worker(Settings.model_validate_json(sys.argv[1]), stop=stop, ready=ready)
+    await run(Settings.model_validate_json(settings), stop=stop)
 
-asyncio.run(main())
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 """
 
 
-class WorkerProcess:
-    """A worker in a process of its own, to be killed."""
+class PipelineProcess:
+    """A worker or a sink in a process of its own, to be killed.
 
-    def __init__(self, settings: Settings, log: Path) -> None:
+    `disk_bytes` is the largest file it may write [bytes]: what a full disk looks like to it.
+    """
+
+    def __init__(
+        self,
+        kind: Literal["worker", "sink"],
+        settings: Settings,
+        log: Path,
+        *,
+        disk_bytes: int = 0,
+    ) -> None:
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _RUN, settings.model_dump_json()],
+                [sys.executable, "-c", _RUN, kind, settings.model_dump_json(), str(disk_bytes)],
                 stdout=output,
                 stderr=output,
                 env={**os.environ},
@@ -154,10 +169,14 @@ class WorkerProcess:
         self._process.kill()
         self._process.wait()
 
-    def stop(self) -> int:
+    def stop(self, *, within_s: float = 60.0) -> int:
         """SIGTERM; returns the exit code."""
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(timeout=30)
+        self.signal(signal.SIGTERM)
+        return self._process.wait(timeout=within_s)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, for instance SIGSTOP."""
+        self._process.send_signal(number)
 
     @property
     def running(self) -> bool:

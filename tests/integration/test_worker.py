@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from events import NOW, raw, started, usage
 from pipeline import (
-    WorkerProcess,
+    PipelineProcess,
     carbon_records,
     commands,
     eventually,
@@ -184,13 +184,13 @@ async def test_a_worker_killed_under_load_ends_exact(settings: Settings, tmp_pat
     sending = asyncio.create_task(send_slowly(settings, events))
     log = tmp_path / "worker.log"
     for _ in range(3):
-        process = WorkerProcess(settings, log)
+        process = PipelineProcess("worker", settings, log)
         before = len(await carbon_or_none(settings))
         await eventually(lambda: grown(settings, before))  # noqa: B023
         process.kill()
     await sending
 
-    process = WorkerProcess(settings, log)
+    process = PipelineProcess("worker", settings, log)
     await eventually(lambda: all_counted(settings, 20_000), within_s=120)
     assert process.stop() == 0
 
