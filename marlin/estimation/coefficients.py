@@ -36,6 +36,15 @@ class Coefficients:
     """Hardware, cradle-to-gate, by time in use [gCO2e/Wh]."""
     water_ml_per_wh: float
     """Consumption [mL/Wh], which equals L/kWh."""
+    water_offsite_ml_per_wh: float
+    """Consumed where the electricity is made [mL/Wh]; part of `water_ml_per_wh`."""
+    water_onsite_ml_per_wh: float
+    """Of the data centre's cooling, on `water_onsite_basis` [mL/Wh]; part of `water_ml_per_wh` only
+    where that is `consumption`."""
+    water_onsite_basis: str
+    """`consumption`, `withdrawal`, `unstated`, or `unknown` where nothing is published."""
+    market_g_per_wh: float | None
+    """Operational, market-based [gCO2e/Wh], where the factor set has one; never netted."""
     gpu_share: float
     """Accelerator energy over data-centre energy [1]: 1 / (host overhead x PUE)."""
     energy_low: float
@@ -46,6 +55,10 @@ class Coefficients:
     embodied_high: float
     water_low: float
     water_high: float
+    water_offsite_low: float
+    water_offsite_high: float
+    water_onsite_low: float
+    water_onsite_high: float
     gpu_low: float
     gpu_high: float
     intensity_g_per_kwh: float

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from marlin.estimation.catalogue import ModelSpec
 from marlin.estimation.coefficients import Coefficients
+from marlin.estimation.factors import Factor
 from marlin.estimation.factorset import FactorSet
 from marlin.estimation.hardware import Accelerator, OperatingPoint, Precision, find_accelerator
 from marlin.estimation.places import Place
@@ -78,13 +79,20 @@ def assume_load(
     )
 
 
+_OWN_SERVERS = ("self-hosted", "ollama", "vllm", "local", "sglang", "tgi", "llamacpp", "mistral")
+"""Providers whose servers are lightly loaded. Mistral's is not a guess: its life-cycle assessment
+(1.14 gCO2e per 400 tokens of Mistral Large) is reached only with few sequences at a time."""
+
+
 def _serving_class(provider: str, kind: str) -> str:
     if not provider.strip() and kind != "closed":
         return "batch_unknown"
     name = provider.strip().lower().replace("_", "-")
-    if any(word in name for word in ("self-hosted", "ollama", "vllm", "local", "sglang", "tgi")):
+    if any(word in name for word in _OWN_SERVERS):
         return "batch_self_hosted"
-    return "batch_batch_api" if name.endswith("batch") else "batch_api"
+    if name.endswith("batch"):
+        return "batch_batch_api"
+    return "batch_commercial" if kind == "closed" else "batch_api"
 
 
 def serve(spec: ModelSpec, load: Load, batch: float, scale: float, headroom: float) -> Served:
@@ -142,10 +150,16 @@ def _widen(low: float, high: float, *spreads: float) -> tuple[float, float]:
     return 1 / combine((1 / low, spread)), combine((high, spread))
 
 
-def embodied_g_per_gpu_hour(factor_set: FactorSet) -> float:
+def active_share(load: Load, factor_set: FactorSet) -> Factor:
+    """Share of their life for which the accelerators of this load serve [1]."""
+    own = "batch_self_hosted" in load.codes
+    return factor_set.factor("embodied_active_share_own" if own else "embodied_active_share")
+
+
+def embodied_g_per_gpu_hour(factor_set: FactorSet, active: Factor) -> float:
     """Cradle-to-gate emissions per hour in use [gCO2e/h]: mass over active life."""
     hours = factor_set.value("embodied_life_years") * 8760
-    return factor_set.value("embodied_gpu_g") / (hours * factor_set.value("embodied_active_share"))
+    return factor_set.value("embodied_gpu_g") / (hours * active.value)
 
 
 def compile_coefficients(
@@ -162,6 +176,7 @@ def compile_coefficients(
     energy = token_energy_j(served, constants)
     reference_j = energy.of_call(*REFERENCE_CALL)
     gpu_low, gpu_high = _spreads(spec, load, reference_j, factor_set, model_codes)
+    active = active_share(load, factor_set)
     host, pue = factor_set.value("host_overhead"), place.pue.value
     to_wh = host * pue / J_PER_WH
     gpu_share = 1 / (host * pue)
@@ -175,8 +190,9 @@ def compile_coefficients(
     intensity_spread = factor_set.value(f"spread_intensity_{place.intensity.scope}")
     carbon_low, carbon_high = _widen(energy_low, energy_high, intensity_spread)
     power_w = reference_j / accelerator_seconds(served, constants).of_call(*REFERENCE_CALL)
-    embodied_low, embodied_high = _embodied_range(gpu_low, gpu_high, factor_set)
-    water, water_low, water_high = _water(place, host, energy_low, energy_high, factor_set)
+    embodied_low, embodied_high = _embodied_range(gpu_low, gpu_high, active, factor_set)
+    water = _water(place, energy_low, energy_high, factor_set)
+    market = place.market_intensity
     return Coefficients(
         prefill_wh=energy.prefill * to_wh,
         prefill_attention_wh=energy.attention * to_wh,
@@ -184,8 +200,12 @@ def compile_coefficients(
         decode_wh=energy.decode * to_wh,
         context_wh=energy.context * to_wh,
         carbon_g_per_wh=place.intensity.value / 1000,
-        embodied_g_per_wh=gpu_share / power_w * embodied_g_per_gpu_hour(factor_set),
-        water_ml_per_wh=water,
+        embodied_g_per_wh=gpu_share / power_w * embodied_g_per_gpu_hour(factor_set, active),
+        water_ml_per_wh=water.total,
+        water_offsite_ml_per_wh=water.offsite,
+        water_onsite_ml_per_wh=water.onsite,
+        water_onsite_basis=water.basis,
+        market_g_per_wh=None if market is None else market.value / 1000,
         gpu_share=gpu_share,
         energy_low=energy_low,
         energy_high=energy_high,
@@ -193,8 +213,12 @@ def compile_coefficients(
         carbon_high=carbon_high,
         embodied_low=embodied_low,
         embodied_high=embodied_high,
-        water_low=water_low,
-        water_high=water_high,
+        water_low=water.total_range[0],
+        water_high=water.total_range[1],
+        water_offsite_low=water.offsite_range[0],
+        water_offsite_high=water.offsite_range[1],
+        water_onsite_low=water.onsite_range[0],
+        water_onsite_high=water.onsite_range[1],
         gpu_low=gpu_low,
         gpu_high=gpu_high,
         intensity_g_per_kwh=place.intensity.value,
@@ -204,10 +228,11 @@ def compile_coefficients(
     )
 
 
-def _embodied_range(low: float, high: float, factor_set: FactorSet) -> tuple[float, float]:
+def _embodied_range(
+    low: float, high: float, active: Factor, factor_set: FactorSet
+) -> tuple[float, float]:
     mass = factor_set.factor("embodied_gpu_g")
     life = factor_set.factor("embodied_life_years")
-    active = factor_set.factor("embodied_active_share")
     return (
         1
         / combine(
@@ -217,33 +242,44 @@ def _embodied_range(low: float, high: float, factor_set: FactorSet) -> tuple[flo
     )
 
 
-def _water(
-    place: Place, host: float, energy_low: float, energy_high: float, factor_set: FactorSet
-) -> tuple[float, float, float]:
-    """Consumption per data-centre energy [mL/Wh] with its multipliers.
+@dataclass(frozen=True, slots=True)
+class _Water:
+    """Water per data-centre energy [mL/Wh] with multipliers (low, high)."""
 
-    Only consumption is added to consumption. Where the operator publishes withdrawal (or no
-    basis), on-site consumption is unknown between nothing and that value: it is left out of the
-    central value and counted in full at the high end.
+    total: float
+    offsite: float
+    onsite: float
+    basis: str
+    total_range: tuple[float, float]
+    offsite_range: tuple[float, float]
+    onsite_range: tuple[float, float]
+
+
+def _water(place: Place, energy_low: float, energy_high: float, factor_set: FactorSet) -> _Water:
+    """Off-site and on-site water, and their sum where both are consumption.
+
+    On-site usage counts IT energy, so it is divided by the PUE. Only consumption is added to
+    consumption. Where the operator publishes withdrawal (or no basis), on-site consumption lies
+    between nothing and that value: the total leaves it out of its central value and takes it in
+    full at its high end, with a code.
     """
-    offsite = place.offsite_water.value
-    spread_off = factor_set.value(
-        "spread_ewif_world" if place.offsite_water.scope == "world" else "spread_ewif"
-    )
-    onsite = 0.0 if place.onsite_water is None else place.onsite_water.value / place.pue.value
-    counted = place.onsite_water is not None and place.onsite_water.basis == "consumption"
-    central = offsite + (onsite if counted else 0.0)
-    if counted:
-        assert place.onsite_water is not None
-        spread_on = factor_set.value(
-            "spread_wue_region" if place.onsite_water.scope == "region" else "spread_wue_fleet"
-        )
-        high = offsite * spread_off + onsite * spread_on
-        low = offsite / spread_off + onsite / spread_on
-    else:
-        high, low = offsite * spread_off + onsite, offsite / spread_off
-    return (
-        central,
-        1 / combine((1 / energy_low, central / low)),
-        combine((energy_high, high / central)),
+    offsite, published = place.offsite_water.value, place.onsite_water
+    scale = "spread_ewif_world" if place.offsite_water.scope == "world" else "spread_ewif"
+    spread_off, spread_on, onsite, basis = factor_set.value(scale), 1.0, 0.0, "unknown"
+    if published is not None:
+        onsite, basis = published.value / place.pue.value, published.basis
+        scope = "region" if published.scope == "region" else "fleet"
+        spread_on = factor_set.value(f"spread_wue_{scope}")
+    counted = onsite if basis == "consumption" else 0.0
+    total = offsite + counted
+    lowest = (offsite / spread_off + counted / spread_on) / total
+    highest = (offsite * spread_off + onsite * (spread_on if counted else 1.0)) / total
+    return _Water(
+        total,
+        offsite,
+        onsite,
+        basis,
+        (1 / combine((1 / energy_low, 1 / lowest)), combine((energy_high, highest))),
+        _widen(energy_low, energy_high, spread_off),
+        _widen(energy_low, energy_high, spread_on),
     )

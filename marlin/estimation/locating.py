@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from marlin.estimation.factorset import FactorSet
 from marlin.estimation.places import WORLD, Place, PlaceFactor, Region
@@ -11,6 +12,8 @@ from marlin.estimation.tables import Citation
 __all__ = ["Locator"]
 
 _NAMED = Citation("the name given by the caller", "now", "own", "user")
+COUNTRY = "country"
+"""Provider of the rows that are a country alone."""
 INTENSITY_BASIS = "lifecycle"
 """The one basis of headline carbon: average, lifecycle, location-based. Others are memo values."""
 
@@ -22,15 +25,13 @@ class Locator:
         self._set = factor_set
         self._regions: dict[str, list[Region]] = {}
         self._zones: dict[str, Region] = {}
-        self._countries: dict[str, Region] = {}
         for region in factor_set.regions.values():
             for name in (region.region, region.key, *region.aliases):
                 self._regions.setdefault(_key(name), []).append(region)
-            if region.zone:
+            if region.zone and region.zone not in self._zones:
                 self._zones.setdefault(
                     _key(region.zone), _only(zone=region.zone, country=region.country)
                 )
-            self._countries.setdefault(_key(region.country), _only(country=region.country))
 
     def locate(self, provider: str, region: str) -> Place:
         """The place with every value filled; never raises. Codes say which values stand in."""
@@ -40,20 +41,28 @@ class Locator:
         pue = self._pue(found, picked)
         onsite = self._onsite_water(found, picked)
         offsite = self._offsite_water(found, picked)
-        stress = self._first("water_stress", "aqueduct-bws", _scopes(found))
-        return Place(found, intensity, pue, onsite, offsite, stress, tuple(picked))
+        stress = self._first(
+            "water_stress",
+            "aqueduct-bws",
+            [("region", found.key), ("country", found.country)],
+        )
+        market = self._first(
+            "intensity", "market", [("region", found.key), ("provider", found.provider)]
+        )
+        return Place(found, intensity, pue, onsite, offsite, stress, market, tuple(picked))
 
     def _find(self, provider: str, region: str) -> tuple[Region, tuple[str, ...]]:
         key = _key(region)
         # An availability zone (us-east-1a) is in its region.
-        for name in (key, re.sub(r"(?<=\d)[a-z]$", "", key)):
+        for name in (key, re.sub(r"(?<=\d)[a-z]$", "", key), key.replace("-", "")):
             if candidates := self._regions.get(name):
                 same = [r for r in candidates if r.provider == _cloud(provider)]
-                return (same or candidates)[0], ()
+                found = (same or candidates)[0]
+                if found.provider != COUNTRY:
+                    return found, ()
+                return replace(found, provider=_cloud(provider)), ("region_country",)
         if zone := self._zones.get(key):
-            return zone, ("region_zone",)
-        if country := self._countries.get(key):
-            return country, ("region_country",)
+            return replace(zone, provider=_cloud(provider)), ("region_zone",)
         return _only(country=WORLD, provider=_cloud(provider)), (
             ("region_unknown", "region_world") if key else ("region_missing", "region_world")
         )
@@ -134,7 +143,3 @@ _CLOUDS = {
 
 def _only(*, country: str, zone: str = "", provider: str = "") -> Region:
     return Region(provider, zone or country, "", country, zone, "", (), _NAMED)
-
-
-def _scopes(region: Region) -> list[tuple[str, str]]:
-    return [("region", region.key), ("country", region.country)]

@@ -57,6 +57,8 @@ class Place:
     onsite_water: PlaceFactor | None
     offsite_water: PlaceFactor
     water_stress: PlaceFactor | None
+    market_intensity: PlaceFactor | None
+    """Market-based intensity, a memo beside the headline; only where a user's file has one."""
     codes: tuple[str, ...]
 
 

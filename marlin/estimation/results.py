@@ -26,7 +26,16 @@ class Estimate:
     embodied_g: Range
     """Hardware [gCO2e]; not part of `carbon_g`."""
     water_ml: Range
-    """Consumption, on-site and off-site [mL]."""
+    """Consumption [mL]: off-site, and on-site where the operator publishes consumption."""
+    water_offsite_ml: Range
+    """Consumed where the electricity is made [mL]; inside `water_ml`."""
+    water_onsite_ml: Range
+    """Of the data centre's cooling [mL], on `water_onsite_basis`; inside `water_ml` only where that
+    is `consumption`."""
+    water_onsite_basis: str
+    """`consumption`, `withdrawal`, `unstated`, or `unknown`. Never add different bases."""
+    carbon_market_g: Range | None
+    """Operational, market-based [gCO2e]: a memo beside `carbon_g`; None where no factor is."""
     intensity_g_per_kwh: float
     method: str
     factors: str
@@ -81,13 +90,23 @@ def estimate_with(
     )
     gpu_wh = energy_wh * c.gpu_share
     return Estimate(
-        Range(gpu_wh * c.gpu_low, gpu_wh, gpu_wh * c.gpu_high),
-        Range(energy_wh * c.energy_low, energy_wh, energy_wh * c.energy_high),
-        Range(carbon_g * c.carbon_low, carbon_g, carbon_g * c.carbon_high),
-        Range(embodied_g * c.embodied_low, embodied_g, embodied_g * c.embodied_high),
-        Range(water_ml * c.water_low, water_ml, water_ml * c.water_high),
+        _spread(gpu_wh, c.gpu_low, c.gpu_high),
+        _spread(energy_wh, c.energy_low, c.energy_high),
+        _spread(carbon_g, c.carbon_low, c.carbon_high),
+        _spread(embodied_g, c.embodied_low, c.embodied_high),
+        _spread(water_ml, c.water_low, c.water_high),
+        _spread(energy_wh * c.water_offsite_ml_per_wh, c.water_offsite_low, c.water_offsite_high),
+        _spread(energy_wh * c.water_onsite_ml_per_wh, c.water_onsite_low, c.water_onsite_high),
+        c.water_onsite_basis,
+        None
+        if c.market_g_per_wh is None
+        else _spread(energy_wh * c.market_g_per_wh, c.carbon_low, c.carbon_high),
         c.intensity_g_per_kwh,
         c.method,
         c.factors,
         c.codes,
     )
+
+
+def _spread(central: float, low: float, high: float) -> Range:
+    return Range(central * low, central, central * high)
