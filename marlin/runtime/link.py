@@ -1,4 +1,4 @@
-"""The link of a process to its cluster: one thread, one event loop, a producer and a listener."""
+"""The link of a process to its cluster: one thread with a producer and a listener."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import atexit
 import logging
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -69,10 +69,9 @@ class KafkaLink:
         self._producer = EventProducer(BUFFER_EVENTS)
         self._listener = CommandListener()
         self._said_away = False
-        self._retry_s = FIRST_RETRY_S
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._main: asyncio.Task[None] | None = None
-        self._started = threading.Event()
+        self._was_connected = False
+        self._closing = threading.Event()
+        self._end_connection: Callable[[], object] | None = None
         self._thread = threading.Thread(target=self._work, name=THREAD_NAME, daemon=True)
         self._thread.start()
 
@@ -80,6 +79,11 @@ class KafkaLink:
     def dropped(self) -> int:
         """Events lost because the broker was away for longer than the buffer lasts [count]."""
         return self._producer.dropped
+
+    @property
+    def undelivered(self) -> int:
+        """Events that wait to be sent [count]."""
+        return self._producer.undelivered
 
     def emit(self, event: Event) -> None:
         """See `Uplink`."""
@@ -109,10 +113,11 @@ class KafkaLink:
         with suppress(TimeoutError):
             waiter.result(CLOSE_TIMEOUT_S)
         waiter.cancel()
-        self._started.wait()
-        if self._loop is not None and self._main is not None:
-            with suppress(RuntimeError):  # the loop has ended already
-                self._loop.call_soon_threadsafe(self._main.cancel)
+        self._closing.set()
+        end = self._end_connection
+        if end is not None:
+            with suppress(RuntimeError):  # its loop has ended already
+                end()
         self._thread.join(CLOSE_TIMEOUT_S)
         missing = self._producer.undelivered
         if missing or self.dropped:
@@ -122,40 +127,38 @@ class KafkaLink:
             )
 
     def _work(self) -> None:
-        with suppress(asyncio.CancelledError):
-            asyncio.run(self._stay_connected())
-
-    async def _stay_connected(self) -> None:
-        self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
-        self._started.set()
-        while True:
+        retry_s = FIRST_RETRY_S
+        while not self._closing.is_set():
+            self._was_connected = False
             try:
-                await self._probe()
-                async with AsyncExitStack() as stack:
-                    await self._serve(stack)
+                # Each connection has a loop of its own: whatever aiokafka leaves running when
+                # its broker is gone ends with it.
+                asyncio.run(self._connect_and_serve())
+            except asyncio.CancelledError:
+                # Ours at the end; otherwise one that aiokafka let through from its own requests.
+                self._say_away(BrokerError("the connection was lost"))
             except Exception as exc:
                 self._say_away(exc)
             self._producer.set_away(True)
-            await asyncio.sleep(self._retry_s)
-            self._retry_s = min(2 * self._retry_s, LONGEST_RETRY_S)
+            retry_s = FIRST_RETRY_S if self._was_connected else min(2 * retry_s, LONGEST_RETRY_S)
+            self._closing.wait(retry_s)
 
-    async def _probe(self) -> None:
-        """Raise unless some broker listens. aiokafka would print an error for each attempt."""
+    async def _connect_and_serve(self) -> None:
+        main = asyncio.current_task()
+        if main is not None:
+            loop = asyncio.get_running_loop()
+            self._end_connection = lambda: loop.call_soon_threadsafe(main.cancel)
+        if self._closing.is_set():
+            return
+        await _probe(self._bootstrap())
+        async with AsyncExitStack() as stack:
+            await self._serve(stack)
+
+    def _bootstrap(self) -> str:
         bootstrap = resolve_bootstrap(self._settings)
         if bootstrap is None:
             raise BrokerError("the cluster that `marlin up` ran has stopped")
-        errors: list[str] = []
-        for server in bootstrap.split(","):
-            # `[protocol://]host:port`, where an IPv6 host stands in brackets.
-            host, _, port = server.strip().rpartition("://")[2].rpartition(":")
-            try:
-                async with asyncio.timeout(PROBE_TIMEOUT_S):
-                    _, writer = await asyncio.open_connection(host.strip("[]"), port)
-                writer.close()
-                return
-            except (OSError, TimeoutError) as exc:
-                errors.append(f"{server}: {exc or 'no answer'}")
-        raise BrokerError(f"no broker listens: {', '.join(errors)}")
+        return bootstrap
 
     async def _serve(self, stack: AsyncExitStack) -> None:
         """Send and listen until the cluster fails us, which raises."""
@@ -169,18 +172,14 @@ class KafkaLink:
         await consumer.start()
         self._listener.attach(consumer, self._topics.commands, cluster.cluster_id)
         self._producer.set_away(False)
-        self._said_away, self._retry_s = False, FIRST_RETRY_S
+        self._said_away, self._was_connected = False, True
         pump = self._producer.pump(producer, self._topics.events, partitions, self._listener.follow)
-        await _until_one_fails(pump, self._listener.listen(consumer), self._watch())
-
-    async def _watch(self) -> None:
-        # aiokafka's consumer never says that its broker is gone, it only tries again.
-        while True:
-            await asyncio.sleep(WATCH_INTERVAL_S)
-            await self._probe()
+        await _until_one_fails(
+            pump, self._listener.listen(consumer), _watch(cluster.bootstrap_servers)
+        )
 
     def _say_away(self, exc: Exception) -> None:
-        if not self._said_away:
+        if not (self._said_away or self._closing.is_set()):
             expected = isinstance(exc, MarlinError | KafkaError | OSError)
             log.warning(
                 "Kafka is away: runs go on with local estimates and budgets, up to %d events wait "
@@ -189,6 +188,29 @@ class KafkaLink:
                 exc_info=None if expected else exc,
             )
         self._said_away = True
+
+
+async def _probe(bootstrap: str) -> None:
+    """Raise unless some broker listens. aiokafka would print an error for each attempt."""
+    errors: list[str] = []
+    for server in bootstrap.split(","):
+        # `[protocol://]host:port`, where an IPv6 host stands in brackets.
+        host, _, port = server.strip().rpartition("://")[2].rpartition(":")
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                _, writer = await asyncio.open_connection(host.strip("[]"), port)
+            writer.close()
+            return
+        except (OSError, TimeoutError) as exc:
+            errors.append(f"{server}: {exc or 'no answer'}")
+    raise BrokerError(f"no broker listens: {', '.join(errors)}")
+
+
+async def _watch(bootstrap: str) -> None:
+    # aiokafka's consumer never says that its broker is gone, it only tries again.
+    while True:
+        await asyncio.sleep(WATCH_INTERVAL_S)
+        await _probe(bootstrap)
 
 
 def _consumer(cluster: Cluster) -> AIOKafkaConsumer:
