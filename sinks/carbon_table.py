@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import orjson
 
@@ -17,6 +17,7 @@ from marlin.errors import DataError
 from marlin.schemas import MAX_TOKENS
 from marlin.sinks.arrow import ArrowTable, arrow, arrow_compute, arrow_json
 from marlin.sinks.measures import FOOTPRINT, TOKENS
+from marlin.sinks.untyped import is_dict
 
 __all__ = [
     "CARBON_PREFIX",
@@ -209,9 +210,9 @@ def _load(value: bytes) -> Any:
 
 
 def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
+    if not is_dict(value):
         raise DataError(f"expected an object, found {type(value).__name__}")
-    return cast(dict[str, Any], value)
+    return value
 
 
 def _labels_text(value: Any) -> str:

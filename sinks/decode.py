@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Protocol, cast
+from typing import Protocol
 
 import orjson
 from pydantic import ValidationError
@@ -18,6 +18,7 @@ from marlin.sinks.carbon_table import (
     MAX_PARTITION,
     parse,
 )
+from marlin.sinks.untyped import is_dict
 from marlin.topics import Topics
 
 __all__ = ["Record", "decode"]
@@ -136,7 +137,7 @@ def _is_lifecycle(value: bytes) -> bool:
         loaded = orjson.loads(value)
     except orjson.JSONDecodeError as exc:
         raise DataError(f"not JSON: {exc}") from exc
-    return isinstance(loaded, dict) and cast(dict[str, Any], loaded).get("type") == "lifecycle"
+    return is_dict(loaded) and loaded.get("type") == "lifecycle"
 
 
 def _lifecycle(value: bytes) -> Lifecycle:

@@ -17,6 +17,8 @@ from uuid import UUID
 import duckdb
 from duckdb.sqltypes import DuckDBPyType
 
+from marlin.sinks.untyped import is_dict, is_list
+
 __all__ = ["Convert", "decoders", "encoders", "parse_type", "through"]
 
 Convert: TypeAlias = Callable[[Any], Any]
@@ -119,7 +121,7 @@ def _pairs(value: dict[Any, Any]) -> list[tuple[Any, Any]]:
 
 
 def _hashable(key: Any) -> Any:
-    return key if not isinstance(key, (list, dict)) else repr(key)  # pyright: ignore[reportUnknownArgumentType]
+    return repr(key) if is_dict(key) or is_list(key) else key
 
 
 def _from_float(value: float) -> float | str:

@@ -18,6 +18,7 @@ import duckdb
 import orjson
 
 from marlin.errors import QueryError
+from marlin.sinks.untyped import is_dict, is_list
 
 __all__ = ["CHUNK_ROWS", "Params", "Query", "check_statement"]
 
@@ -99,17 +100,15 @@ def _check_functions(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     stack: list[tuple[Any, bool]] = [(parsed, False)]
     while stack:
         node, makes_table = stack.pop()
-        kind: type = type(node)
-        if kind is list:
+        if is_list(node):
             stack += [(child, False) for child in node]
-        elif kind is dict:
-            fields: dict[str, Any] = node
-            name = str(fields.get("function_name", "")).lower()
+        elif is_dict(node):
+            name = str(node.get("function_name", "")).lower()
             refused = name not in _TABLE_FUNCTIONS if makes_table else name in _REFUSED_FUNCTIONS
             if name and refused:
                 raise QueryError(f"function {name} is not available in queries; nothing was run")
-            from_clause = fields.get("type") == "TABLE_FUNCTION"
-            stack += [(child, from_clause) for child in fields.values()]
+            from_clause = node.get("type") == "TABLE_FUNCTION"
+            stack += [(child, from_clause) for child in node.values()]
 
 
 class Query:
