@@ -57,9 +57,11 @@ def assume_load(
             codes.append("hardware_unknown")
     else:
         codes.append("hardware_assumed")
+    if point.gpus is None:
+        codes.append("gpus_assumed")
     precision = Precision.named(point.precision) if point.precision else None
     if precision is None:
-        codes.append("precision_assumed")
+        codes.append("precision_unknown" if point.precision else "precision_assumed")
         precision = Precision.named(spec.precision)
         assert precision is not None, "ModelSpec checks its precision"
     if point.batch is not None:
@@ -124,6 +126,14 @@ def serve(spec: ModelSpec, load: Load, batch: float, scale: float, headroom: flo
     )
 
 
+_HARDWARE_CODES = {
+    "hardware_assumed",
+    "hardware_unknown",
+    "precision_assumed",
+    "precision_unknown",
+}
+
+
 def _spreads(
     spec: ModelSpec, load: Load, central: float, factor_set: FactorSet, codes: tuple[str, ...]
 ) -> tuple[float, float]:
@@ -135,7 +145,7 @@ def _spreads(
         return token_energy_j(served, constants).of_call(*REFERENCE_CALL) / central
 
     shared = [factor_set.value("spread_energy_model")]
-    if {"hardware_assumed", "hardware_unknown", "precision_assumed"} & {*load.codes}:
+    if _HARDWARE_CODES & {*load.codes}:
         shared.append(factor_set.value("spread_hardware"))
     for code in ("model_size_from_name", "model_family"):
         if code in codes:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Protocol
 
 from marlin.estimation.catalogue import ModelSpec
 from marlin.estimation.coefficients import Coefficients
-from marlin.estimation.compiler import assume_load, compile_coefficients
+from marlin.estimation.compiler import Load, assume_load, compile_coefficients
 from marlin.estimation.factorset import FactorSet, shipped_factor_set
 from marlin.estimation.hardware import OperatingPoint
 from marlin.estimation.locating import Locator
 from marlin.estimation.naming import ModelFinder
 from marlin.estimation.places import Place
 
-__all__ = ["Estimator", "GridIntensity", "default_estimator"]
+__all__ = ["Estimator", "GridIntensity", "Resolved", "default_estimator"]
 
 _Key = tuple[str, str, str, "datetime | None"]
 
@@ -31,6 +31,20 @@ class GridIntensity(Protocol):
         Called once per zone and hour while that hour's coefficients are cached; must not block.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A model on a load in a place."""
+
+    spec: ModelSpec
+    model_codes: tuple[str, ...]
+    load: Load
+    place: Place
+
+    def compile(self, factor_set: FactorSet) -> Coefficients:
+        """The coefficients of this, by `factor_set`."""
+        return compile_coefficients(self.spec, self.model_codes, self.load, self.place, factor_set)
 
 
 class Estimator:
@@ -60,6 +74,23 @@ class Estimator:
         hour = None if at is None or self._grid is None else _hour(at)
         return self._cached((model, provider, region, hour))
 
+    def resolve(
+        self,
+        model: str | ModelSpec,
+        *,
+        provider: str = "",
+        region: str = "",
+        operating_point: OperatingPoint | None = None,
+        at: datetime | None = None,
+    ) -> Resolved:
+        """What names mean before anything is computed: model, load and place, with codes."""
+        spec, codes = (model, ()) if isinstance(model, ModelSpec) else self._finder.find(model)
+        place = self._locator.locate(provider, region)
+        if at is not None:
+            place = self._at(place, _hour(at))
+        load = assume_load(spec, provider, operating_point, self.factor_set)
+        return Resolved(spec, codes, load, place)
+
     def compile(
         self,
         model: str | ModelSpec,
@@ -67,21 +98,17 @@ class Estimator:
         provider: str = "",
         region: str = "",
         operating_point: OperatingPoint | None = None,
+        at: datetime | None = None,
     ) -> Coefficients:
         """Coefficients outside the cache, for a model of one's own or a known operating point."""
-        spec, codes = (model, ()) if isinstance(model, ModelSpec) else self._finder.find(model)
-        load = assume_load(spec, provider, operating_point, self.factor_set)
-        place = self._locator.locate(provider, region)
-        return compile_coefficients(spec, codes, load, place, self.factor_set)
+        found = self.resolve(
+            model, provider=provider, region=region, operating_point=operating_point, at=at
+        )
+        return found.compile(self.factor_set)
 
     def _compile(self, key: _Key) -> Coefficients:
         model, provider, region, hour = key
-        spec, codes = self._finder.find(model)
-        place = self._locator.locate(provider, region)
-        if hour is not None:
-            place = self._at(place, hour)
-        load = assume_load(spec, provider, None, self.factor_set)
-        return compile_coefficients(spec, codes, load, place, self.factor_set)
+        return self.compile(model, provider=provider, region=region, at=hour)
 
     def _at(self, place: Place, hour: datetime) -> Place:
         if self._grid is None or not place.region.zone:

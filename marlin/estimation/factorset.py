@@ -22,7 +22,15 @@ from marlin.estimation.places import (
 from marlin.estimation.roofline import Roofline
 from marlin.estimation.tables import Row, read_rows
 
-__all__ = ["FILES", "RELEASED", "FactorSet", "build_factor_set", "shipped_factor_set"]
+__all__ = [
+    "FILES",
+    "RELEASED",
+    "FactorSet",
+    "build_factor_set",
+    "columns_of",
+    "shipped_factor_set",
+    "shipped_texts",
+]
 
 RELEASED = "2026-11-23"
 """Date of the shipped factor set."""
@@ -93,13 +101,20 @@ def build_factor_set(texts: Mapping[str, str], date: str = RELEASED) -> FactorSe
         places=_keyed(
             rows["places.csv"],
             parse_place_factor,
-            lambda p: (p.scope, p.key, p.quantity, p.basis),
+            lambda p: p.identity,
         ),
     )
     built.roofline()
     return built
 
 
+@lru_cache(maxsize=len(FILES))
+def columns_of(name: str) -> frozenset[str]:
+    """The columns of a shipped file."""
+    return frozenset(shipped_texts()[name].partition("\n")[0].split(","))
+
+
+@lru_cache(maxsize=1)
 def shipped_texts() -> dict[str, str]:
     """The texts of the shipped files, by name."""
     data = files("marlin.estimation") / "data"

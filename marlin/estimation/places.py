@@ -46,6 +46,11 @@ class PlaceFactor:
     citation: Citation
     note: str
 
+    @property
+    def identity(self) -> tuple[str, str, str, str]:
+        """`(scope, key, quantity, basis)`: what makes it the only one of its kind."""
+        return self.scope, self.key, self.quantity, self.basis
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
