@@ -29,6 +29,10 @@ COLUMNS = tuple(
 """Names of the computed columns, as in `marlin.schemas.Carbon`."""
 
 
+MOST_KINDS = 4_000_000
+"""Combinations of distinct names for which a table of flags is kept [count]."""
+
+
 def estimate_columns(
     *,
     model: Iterable[str],
@@ -98,17 +102,34 @@ def _compiled(
 
     columns: list[tuple[NDArray[np.intp], Sequence[Any]]] = [_coded(column) for column in names]
     columns.append((np.zeros(len(columns[0][0]), np.intp), [None]) if at is None else _coded(at))
-    combined = np.zeros(len(columns[0][0]), np.intp)
+    rows, kinds = len(columns[0][0]), 1
+    combined = np.zeros(rows, np.intp)
     for codes, values in columns:
-        if codes.shape != combined.shape:
-            raise ValueError(f"columns of {len(codes)} and {len(combined)} rows, expected equal")
+        if len(codes) != rows:
+            raise ValueError(f"columns of {rows} and {len(codes)} rows, expected equal lengths")
         combined = combined * len(values) + codes
-    distinct, first, which = np.unique(combined, return_index=True, return_inverse=True)
-    compiled = [
-        estimator.coefficients(*(values[codes[row]] for codes, values in columns))
-        for row in first[: len(distinct)]
-    ]
-    return which, compiled
+        kinds *= len(values)
+    if kinds <= MOST_KINDS:
+        # Sorting a million rows takes longer than everything else here; a table of flags does not.
+        seen = np.zeros(kinds, np.bool_)
+        seen[combined] = True
+        distinct = np.flatnonzero(seen)
+        which = (np.cumsum(seen) - 1)[combined]
+    else:
+        distinct, which = np.unique(combined, return_inverse=True)
+    return which, [estimator.coefficients(*_names(int(one), columns)) for one in distinct]
+
+
+def _names(
+    number: int, columns: Sequence[tuple[NDArray[np.intp], Sequence[Any]]]
+) -> tuple[Any, Any, Any, Any]:
+    """Undo the combination: the row's model, provider, region and hour."""
+    found: list[Any] = []
+    for _, values in reversed(columns):
+        number, index = divmod(number, len(values))
+        found.append(values[index])
+    hour, region, provider, model = found
+    return model, provider, region, hour
 
 
 def _coded(values: Iterable[Any]) -> tuple[NDArray[np.intp], Sequence[Any]]:
