@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import marlin
-from marlin.cli import abort, replay, service, topics, up
+from marlin.cli import abort, demo, replay, runs, service, sql, topics, up
 from marlin.cli.console import print_error
 from marlin.errors import MarlinError
 
@@ -53,8 +54,9 @@ def _main(  # pyright: ignore[reportUnusedFunction]  # typer calls it
         ),
     ] = False,
 ) -> None:
-    pass
+    # Libraries log; commands report. Without a handler, Python prints warnings to stderr.
+    logging.getLogger().addHandler(logging.NullHandler())
 
 
-for _module in (up, service, topics, replay, abort):
+for _module in (demo, up, replay, runs, abort, sql, service, topics):
     _module.register(app)

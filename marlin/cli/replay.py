@@ -109,7 +109,7 @@ def replay(
     _show_bad_lines(report.bad_lines)
     if report.stopped is not None:
         err().print(
-            Text(f"{report.stopped}; the {report.acknowledged.usages:,} events were acknowledged")
+            Text(f"{report.stopped}; {report.acknowledged.usages:,} events were acknowledged")
         )
         raise typer.Exit(_INTERRUPTED)
     if report.bad_lines.count:

@@ -122,6 +122,7 @@ def _configure_logging(level: LogLevel) -> None:
     logging.basicConfig(
         level=level.value.upper(),
         stream=sys.stderr,
+        force=True,
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
     )
     # They say for every partition and request what ours say once.

@@ -78,10 +78,10 @@ class Supervised:
                 return
             if time.monotonic() - started > _STEADY_S:
                 backoff_s = _FIRST_BACKOFF_S
-            self._say(
-                f"the {self.name} ended ({_reason(code)}): {self._last_words()}; "
-                f"starting it again in {backoff_s:g} s"
-            )
+            # One that was killed had no last words: its log ends with something unrelated.
+            words = f": {self._last_words()}" if code > 0 else ""
+            again = f"starting it again in {backoff_s:g} s"
+            self._say(f"the {self.name} ended ({_reason(code)}){words}; {again}")
             await asyncio.sleep(backoff_s)
             backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
             if self._stopping:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Group
@@ -15,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from marlin.cli.console import err, out
-from marlin.cli.loop import on_signals, run_async
+from marlin.cli.loop import on_signals, run_async, unless
 
 if TYPE_CHECKING:
     from marlin.cli.pipeline import Pipeline
@@ -70,7 +69,7 @@ async def _up(settings: Settings) -> bool:
     with on_signals(on_signal):
         async with Pipeline(settings, say=_say) as pipeline:
             with err().status("Starting Kafka, worker and sink …"):
-                started = await _unless(stop, pipeline.start())
+                started = await unless(stop, pipeline.start())
             if not started:
                 _say("stopped before everything had started")
                 return True
@@ -78,25 +77,11 @@ async def _up(settings: Settings) -> bool:
                 out().print(_welcome(pipeline))
                 await pipeline.watch(stop)
             _say("stopping …")
-            if not await _unless(drop, pipeline.stop()):
+            if not await unless(drop, pipeline.stop()):
                 _say("stopped at once; what was under way is dropped")
                 return False
         _say(f"stopped; everything is in {_shown(settings.database_path)}")
         return True
-
-
-async def _unless(event: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Do `work` to its end, or until `event` is set; whether it came to its end."""
-    doing = asyncio.create_task(work)
-    waiting = asyncio.create_task(event.wait())
-    await asyncio.wait((doing, waiting), return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if doing.done():
-        doing.result()
-        return True
-    doing.cancel()
-    await asyncio.gather(doing, return_exceptions=True)
-    return False
 
 
 def _say(message: str) -> None:

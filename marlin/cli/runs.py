@@ -1,0 +1,92 @@
+"""`marlin runs`: what runs spend and how they ended."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from marlin.cli.console import AsJson, out
+from marlin.cli.figures import budget_bar, grams, moment, spread, status
+
+__all__ = ["register"]
+
+_SQL = """
+SELECT run_id, status, reason, calls, input_tokens, output_tokens,
+       carbon_g, carbon_g_low, carbon_g_high, energy_wh, water_ml,
+       CASE WHEN enable_environmental THEN carbon_budget_g END AS carbon_budget_g,
+       CASE bound WHEN 'low' THEN carbon_g_low WHEN 'high' THEN carbon_g_high ELSE carbon_g END
+           AS spent_g,
+       overshoot_g, project, coalesce(started_at, first_event_time) AS started_at, finished_at
+FROM runs
+WHERE $1 IS NULL OR status = $1
+ORDER BY started_at DESC NULLS LAST, run_id
+LIMIT $2
+"""
+
+
+class Status(str, Enum):  # noqa: UP042  typer reads the values of a str enum
+    """How runs stand."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    ABORTED = "aborted"
+    FAILED = "failed"
+
+
+def register(app: typer.Typer) -> None:
+    """Add `marlin runs`."""
+    app.command(rich_help_panel="Runs")(runs)
+
+
+def runs(
+    limit: Annotated[int, typer.Option(min=1, help="Show so many, the latest first.")] = 20,
+    status: Annotated[Status | None, typer.Option(help="Only runs that stand so.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List runs: status, carbon with its range, budget.
+
+    Example: `marlin runs --status aborted`
+    """
+    from marlin.cli.settings import load_settings
+    from marlin.query import query
+
+    chosen = status.value if status else None
+    result = query(_SQL, [chosen, limit], settings=load_settings())
+    if as_json:
+        print(result.to_json(), flush=True)
+    elif result.rows:
+        out().print(_table(result.to_dicts()))
+    else:
+        what = f"{chosen} runs" if chosen else "runs"
+        out().print(Text(f"There are no {what} yet. Try: marlin replay, or an agent of your own"))
+
+
+def _table(found: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("run", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    table.add_column("calls", justify="right", no_wrap=True)
+    table.add_column("carbon", justify="right", no_wrap=True)
+    table.add_column("range", justify="right", style="dim", no_wrap=True)
+    table.add_column("budget", no_wrap=True)
+    table.add_column("over by", justify="right", no_wrap=True)
+    table.add_column("started (UTC)", no_wrap=True)
+    table.add_column("reason", style="dim")
+    for run in found:
+        over_g = run["overshoot_g"]
+        table.add_row(
+            run["run_id"],
+            status(run["status"]),
+            f"{run['calls']:,}",
+            grams(run["carbon_g"]),
+            spread(run["carbon_g_low"], run["carbon_g_high"]),
+            budget_bar(run["spent_g"], run["carbon_budget_g"]),
+            Text(grams(over_g), style="red") if over_g else "",
+            moment(run["started_at"]),
+            run["reason"] or "",
+        )
+    return table
