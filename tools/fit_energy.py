@@ -39,7 +39,11 @@ Vector = NDArray[np.float64]
 
 PRIORS: dict[str, tuple[float, float, str]] = {
     "memory_efficiency": (0.6, 0.15, "achievable share of HBM bandwidth 0.5-0.8"),
-    "moe_8bit_efficiency": (0.7, 0.4, "8-bit expert kernels reach less; how much is open"),
+    "narrow_expert_efficiency": (
+        0.7,
+        0.4,
+        "kernels of quantised experts reach less; how much is open",
+    ),
     "compute_efficiency": (0.35, 0.3, "decode GEMMs are narrow"),
     "prefill_efficiency": (0.35, 0.3, "model FLOP utilisation of prefill 0.2-0.5"),
     "layer_overhead_s": (8e-5, 1.0, "a few kernel launches of 5-20 us"),

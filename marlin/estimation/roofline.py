@@ -19,6 +19,7 @@ __all__ = [
     "attention_s",
     "compute_s",
     "context_s",
+    "expert_efficiency",
     "gpu_count",
     "kv_elements",
     "layer_count",
@@ -43,8 +44,8 @@ class Roofline:
 
     memory_efficiency: float
     """Share of the memory bandwidth achieved [1]."""
-    moe_8bit_efficiency: float
-    """The same for the 8-bit weights of experts, relative to `memory_efficiency` [1]."""
+    narrow_expert_efficiency: float
+    """What experts of 8 bits or less reach of it, and of `prefill_efficiency` [1]."""
     compute_efficiency: float
     """Share of the peak FLOP rate achieved in decode [1]."""
     prefill_efficiency: float
@@ -156,13 +157,18 @@ def touched_parameters(served: Served) -> float:
     return shared + (served.total - shared) * (1 - float((1 - share) ** served.batch))
 
 
+def expert_efficiency(served: Served, constants: Roofline) -> float:
+    """What the kernels of experts of 8 bits or less reach of other kernels' efficiency [1]."""
+    is_narrow = served.weight_bytes <= 1 and served.expert_share < 1
+    return constants.narrow_expert_efficiency if is_narrow else 1.0
+
+
 def weights_s(served: Served, constants: Roofline) -> float:
     """Time of one decode step to read weights, and to read and write recurrent state [s]."""
     efficiency = constants.memory_efficiency
     state = 2 * served.state_bytes * served.batch
     weights = touched_parameters(served) * served.weight_bytes
-    if served.weight_bytes == 1 and served.expert_share < 1:
-        weights /= constants.moe_8bit_efficiency
+    weights /= expert_efficiency(served, constants)
     return (weights + state) / (served.gpus * served.bandwidth * efficiency)
 
 
@@ -192,7 +198,8 @@ def context_s(served: Served, constants: Roofline) -> float:
 
 def prefill_s(served: Served, constants: Roofline) -> float:
     """Accelerator time per fresh input token, attention apart [s]."""
-    return 2 * served.active / (served.flops * constants.prefill_efficiency)
+    efficiency = constants.prefill_efficiency * expert_efficiency(served, constants)
+    return 2 * served.active / (served.flops * efficiency)
 
 
 def attention_s(served: Served, constants: Roofline) -> float:
