@@ -120,7 +120,9 @@ class Meter:
         verdict = guard.check(expected=expected, first=first, epoch=batch.epoch)
         if verdict is Verdict.SEEK:
             _log.info("%s-%d: expected offset %d, got %d: read again", *tp, expected, first)
-            guard.sought(expected, await consumer.seek_batches(tp, expected))
+            epoch = await consumer.seek_batches(tp, expected)
+            if epoch is not None:
+                guard.sought(expected, epoch)
             return False
         if verdict is Verdict.HANDLE and first > expected:
             partition.skipped += first - expected

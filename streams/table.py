@@ -46,6 +46,11 @@ class RunTable(faust.Table[Any, Any]):
         """Changelog offset up to which each partition held is known."""
         self._generation: int | None = None
 
+    @property
+    def recovered(self) -> int:
+        """A number that changes while recovery moves."""
+        return sum(self._applied.values())
+
     def partition(self, number: int) -> Partition:
         """The partition `number`, empty if nothing of it was recovered."""
         held = self.partitions_held.get(number)

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.errors import IllegalStateError
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -27,6 +28,8 @@ from mode.utils.futures import notify
 __all__ = ["Batch", "BatchingApp", "Consumer", "Transport"]
 
 Record = ConsumerRecord[bytes | None, bytes | None]
+
+_LONGEST_FETCH_S = 0.25
 
 
 class BatchingApp(Protocol):
@@ -119,7 +122,8 @@ class Consumer(driver.Consumer):
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         async with self._fetching:
             self._fetched_epoch = self._epoch
-            return await super()._getmany(active_partitions, timeout)
+            # Not the second that Faust asks for: a seek waits for this.
+            return await super()._getmany(active_partitions, min(timeout, _LONGEST_FETCH_S))
 
     def _chunks(self, records: Mapping[Any, list[Record]]) -> Iterator[tuple[TP, list[Record]]]:
         size = cast(BatchingApp, self.app).batch_records
@@ -190,12 +194,24 @@ class Consumer(driver.Consumer):
 
     # -- seeking
 
-    async def seek_batches(self, tp: TP, offset: int) -> int:
-        """Seek to `offset` and return an epoch: batches of that epoch were fetched after it."""
+    async def seek_batches(self, tp: TP, offset: int) -> int | None:
+        """Seek to `offset` and return an epoch: batches of that epoch were fetched after it.
+
+        None when the partition has just been taken away: nothing was sought.
+        """
         async with self._fetching:
-            await self._thread.seek_in_thread(tp, offset)
+            try:
+                await self._thread.seek_in_thread(tp, offset)
+            except IllegalStateError:
+                return None
             self._forget([tp])
             return self._epoch
+
+    async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
+        """Seek before recovery. A fetch under way could take the records sought away from it,
+        while a rebalance has them dropped, and recovery would wait for them for ever."""
+        async with self._fetching:
+            await super().seek_wait(partitions)
 
     async def seek(self, partition: TP, offset: int) -> None:
         """Seek, as Faust asks for it."""
@@ -203,7 +219,8 @@ class Consumer(driver.Consumer):
 
     async def perform_seek(self) -> None:
         """Seek every partition to its committed offset."""
-        await super().perform_seek()
+        async with self._fetching:
+            await super().perform_seek()
         self._forget(list(self._deliveries))
 
     def stop_flow(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from aiokafka.errors import KafkaError
@@ -24,6 +24,7 @@ __all__ = ["run_worker"]
 _log = logging.getLogger(__name__)
 
 _STOP_TIMEOUT_S = 8.0
+_RECOVERY_STALL_S = 30.0
 
 
 async def run_worker(
@@ -40,24 +41,54 @@ async def run_worker(
     if ready is not None:
         app.on_rebalance_complete.connect(_setter(ready), weak=False)
     await app.publisher.start()
+    # Starting takes as long as recovery does; stopping must not wait for it.
+    starting = asyncio.create_task(app.start())
     try:
-        await app.start()
-        await _stopped_or_crashed(app, stop)
+        await _first_of(stop.wait(), app.wait_for_stopped(), _failed(starting), _stalled(app))
     finally:
         await _shut_down(app)
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
     if app.crash_reason is not None:
         raise _as_marlin_error(app.crash_reason)
 
 
-async def _stopped_or_crashed(app: MarlinApp, stop: asyncio.Event) -> None:
-    waiting: list[asyncio.Task[Any]] = [
-        asyncio.create_task(stop.wait()),
-        asyncio.create_task(app.wait_for_stopped()),
-    ]
-    _, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
+    """Until one of them is done; an error of it is raised as a `MarlinError`."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
     await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        error = task.exception()
+        if error is not None:
+            raise _as_marlin_error(error)
+
+
+async def _failed(starting: asyncio.Task[None]) -> None:
+    """Raise what `starting` raises, if it does."""
+    await starting
+    await asyncio.Event().wait()
+
+
+async def _stalled(app: MarlinApp) -> None:
+    """Raise `StateError` when recovery stands still.
+
+    Faust can wait for ever for a changelog record that a rebalance made it drop. Started again,
+    a worker recovers from what is durable.
+    """
+    loop = asyncio.get_running_loop()
+    known, since = -1, loop.time()
+    while True:
+        await asyncio.sleep(1.0)
+        if not app.in_recovery or app.run_table.recovered != known:
+            known, since = app.run_table.recovered, loop.time()
+        elif loop.time() - since > _RECOVERY_STALL_S:
+            raise StateError(
+                f"recovery has not moved for {_RECOVERY_STALL_S:g} s; the worker stops, nothing "
+                "is lost, start it again"
+            )
 
 
 async def _shut_down(app: MarlinApp) -> None:
