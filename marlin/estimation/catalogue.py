@@ -36,7 +36,8 @@ class ModelSpec:
     """Numbers kept per token of context, over all layers [count]: 2 x attention layers x KV heads x
     head size, or the latent's width x layers (MLA). None: by a power law of the size."""
     attention_width: float | None = None
-    """Sum over attention layers of heads x head size [count]. None: by a power law of the size."""
+    """Sum over attention layers of heads x head size [count]. None: four times `kv_elements`, as in
+    models with eight heads to a KV head."""
     state_elements: float = 0.0
     """Recurrent state per sequence (Mamba) [count]."""
     expert_share: float | None = None

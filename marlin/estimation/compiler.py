@@ -116,7 +116,7 @@ def serve(spec: ModelSpec, load: Load, batch: float, scale: float, headroom: flo
         weight_bytes=precision.bytes_per_parameter,
         kv_bytes=elements * KV_BYTES,
         state_bytes=spec.state_elements * KV_BYTES,
-        attention_width=2 * elements if spec.attention_width is None else spec.attention_width,
+        attention_width=4 * elements if spec.attention_width is None else spec.attention_width,
         gpus=gpus,
         batch=batch,
         bandwidth=accelerator.bandwidth_gb_s * 1e9,

@@ -61,7 +61,14 @@ class Estimator:
         self._grid = grid
         self._finder = ModelFinder(self.factor_set)
         self._locator = Locator(self.factor_set)
-        self._cached: Callable[[_Key], Coefficients] = lru_cache(cache_size)(self._compile)
+        cached = lru_cache(cache_size)(self._compile)
+        self._cached: Callable[[_Key], Coefficients] = cached
+        self._cache_info = cached.cache_info
+
+    @property
+    def cached_keys(self) -> int:
+        """Compiled keys held in memory [count]; never more than `cache_size`."""
+        return self._cache_info().currsize
 
     def coefficients(
         self, model: str, provider: str, region: str, at: datetime | None = None

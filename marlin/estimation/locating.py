@@ -54,7 +54,7 @@ class Locator:
     def _find(self, provider: str, region: str) -> tuple[Region, tuple[str, ...]]:
         key = _key(region)
         # An availability zone (us-east-1a) is in its region.
-        for name in (key, re.sub(r"(?<=\d)[a-z]$", "", key), key.replace("-", "")):
+        for name in (key, re.sub(r"(?<=\d)-?[a-z]$", "", key), key.replace("-", "")):
             if candidates := self._regions.get(name):
                 same = [r for r in candidates if r.provider == _cloud(provider)]
                 found = (same or candidates)[0]

@@ -53,7 +53,8 @@ def model_key(name: str) -> str:
     # Ollama names the size after a colon (llama3.1:70b); elsewhere it starts a deployment suffix.
     text = re.sub(r":(?!\d+(?:\.\d+)?b\b).*$", "", text)
     text = re.sub(r"(?<=\d)p(?=\d)", "-", text)
-    text = re.sub(r"[\s._:@()]+", "-", text)
+    # The point in a size (1.5b) is no separator.
+    text = re.sub(r"\.(?!\d+b(?![a-z0-9]))|[\s_:@()]", "-", text)
     text = re.sub(r"(?<=[a-z])(?=\d)", "-", text)
     text = re.sub(r"^llama-v-", "llama-", text)
     text = re.sub(r"^(?:meta|nvidia|ai-21|c-4-ai|models)-(?=[a-z])", "", text)

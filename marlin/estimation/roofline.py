@@ -159,7 +159,7 @@ def touched_parameters(served: Served) -> float:
 
 def expert_efficiency(served: Served, constants: Roofline) -> float:
     """What the kernels of experts of 8 bits or less reach of other kernels' efficiency [1]."""
-    is_narrow = served.weight_bytes <= 1 and served.expert_share < 1
+    is_narrow = served.expert_share < 1 and served.weight_bytes <= 1
     return constants.narrow_expert_efficiency if is_narrow else 1.0
 
 
