@@ -162,11 +162,6 @@ class Spread:
         }
         self._check()
 
-    @property
-    def run_ids(self) -> list[str]:
-        """The runs that were announced."""
-        return list(self._last)
-
     def messages(self, row: TraceRow) -> Sequence[Message]:
         """What `row` becomes: its usage, before it the start of its run if it is the first."""
         index = next(self._rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -13,13 +14,17 @@ from rich.text import Text
 
 __all__ = ["AsJson", "err", "out", "print_error", "print_json"]
 
+_PIPE_WIDTH = 200
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value instead, for programs.")]
 """The `--json` flag of every command that prints results."""
 
 
 def out() -> Console:
     """For results. Made when used: tests and pipes replace `sys.stdout`."""
-    return Console(file=sys.stdout, highlight=False)
+    # A pipe has no width; rich would cut tables off at 80 columns.
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(file=sys.stdout, highlight=False, width=_PIPE_WIDTH if piped else None)
 
 
 def err() -> Console:

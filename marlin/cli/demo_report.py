@@ -32,7 +32,8 @@ WHERE starts_with(run_id, $1) GROUP BY ALL ORDER BY carbon_g DESC
 _MODELS = """
 SELECT model, count(*) AS calls, sum(input_tokens + output_tokens) AS tokens,
        sum(energy_wh) AS energy_wh, sum(carbon_g) AS carbon_g
-FROM events WHERE starts_with(run_id, $1) GROUP BY model ORDER BY sum(energy_wh) / sum(input_tokens + output_tokens)
+FROM events WHERE starts_with(run_id, $1)
+GROUP BY model ORDER BY sum(energy_wh) / sum(input_tokens + output_tokens)
 """
 _EVENTS = "SELECT count(*) AS events FROM events WHERE starts_with(run_id, $1)"
 _COMMANDS = """

@@ -27,7 +27,7 @@ def amount(value: float) -> str:
         return "0"
     if abs(value) < 0.0001:
         return f"{value:.2g}"
-    if abs(value) >= 1000:
+    if abs(value) >= 999.5:
         return f"{value:,.0f}"
     return f"{value:#.3g}".rstrip(".")
 
@@ -67,7 +67,7 @@ def budget_bar(spent_g: float, budget_g: float | None) -> Text:
     share = spent_g / budget_g if budget_g else (2.0 if spent_g else 0.0)
     filled = min(_BAR_CELLS, int(share * _BAR_CELLS))
     colour = "red" if share > 1 else "yellow" if share >= 0.8 else "green"
-    percent = f"{share:>5.0%}" if share < 10 else " >999%"
+    percent = f"{share:>5.0%}" if share < 10 else ">999%"
     return Text.assemble(
         ("█" * filled, colour),
         ("░" * (_BAR_CELLS - filled), "dim"),

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Final, Literal
 
 from marlin.cli.sending import Sender
 from marlin.errors import ConfigurationError, DataError
@@ -30,6 +30,9 @@ _MESSAGES_PER_TURN = 500
 
 _BAD_LINES_KEPT = 10
 _FLUSH_WHEN_STOPPED_S = 5.0
+
+_COMPLETED: Final = ("completed", None)
+_INTERRUPTED: Final = ("failed", "the replay was interrupted")
 
 
 @dataclass(slots=True)
@@ -96,7 +99,7 @@ class Playback:
     @property
     def runs(self) -> int:
         """Runs that got messages."""
-        return len(self._run_ids) + (len(self._spread.run_ids) if self._spread else 0)
+        return len(self._run_ids)
 
     @property
     def read_bytes(self) -> int:
@@ -123,6 +126,7 @@ class Playback:
                 await pace.wait_for(message.time)
             if stop.is_set():
                 break
+            self._run_ids.add(message.run_id)
             if not sender.add(message):
                 await sender.make_room()
             if pace is not None or number % _MESSAGES_PER_TURN == 0:
@@ -132,18 +136,12 @@ class Playback:
         progress()
 
     async def _finish(self, sender: Sender, *, interrupted: bool) -> None:
-        ends = (
-            (
-                self._spread.finish("failed", "the replay was interrupted")
-                if interrupted
-                else self._spread.finish("completed")
-            )
-            if self._spread
-            else iter(())
-        )
-        for message in ends:
-            if not sender.add(message):
-                await sender.make_room()
+        if self._spread is not None:
+            status = _INTERRUPTED if interrupted else _COMPLETED
+            for end in self._spread.finish(*status):
+                # A run whose first row was read but never sent did not start.
+                if end.run_id in self._run_ids and not sender.add(end):
+                    await sender.make_room()
         await sender.flush(timeout_s=_FLUSH_WHEN_STOPPED_S if interrupted else None)
 
     def _messages(self) -> Iterator[Message]:
@@ -165,7 +163,6 @@ class Playback:
             assert self._spread is not None  # refused by __init__
             yield from self._spread.messages(item)
         else:
-            self._run_ids.add(item.run_id)
             yield item
 
 

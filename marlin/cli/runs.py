@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +14,9 @@ from marlin.cli.console import AsJson, out
 from marlin.cli.figures import budget_bar, grams, moment, spread, status
 
 __all__ = ["register"]
+
+_WIDE = 120
+"""Terminal columns from which on everything fits."""
 
 _SQL = """
 SELECT run_id, status, reason, calls, input_tokens, output_tokens,
@@ -59,34 +63,40 @@ def runs(
     if as_json:
         print(result.to_json(), flush=True)
     elif result.rows:
-        out().print(_table(result.to_dicts()))
+        console = out()
+        console.print(_table(result.to_dicts(), wide=console.width >= _WIDE))
     else:
         what = f"{chosen} runs" if chosen else "runs"
         out().print(Text(f"There are no {what} yet. Try: marlin replay, or an agent of your own"))
 
 
-def _table(found: list[dict[str, Any]]) -> Table:
+def _table(found: list[dict[str, Any]], *, wide: bool) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("run", no_wrap=True)
+    table.add_column("run", overflow="fold")
     table.add_column("status", no_wrap=True)
-    table.add_column("calls", justify="right", no_wrap=True)
     table.add_column("carbon", justify="right", no_wrap=True)
-    table.add_column("range", justify="right", style="dim", no_wrap=True)
     table.add_column("budget", no_wrap=True)
     table.add_column("over by", justify="right", no_wrap=True)
-    table.add_column("started (UTC)", no_wrap=True)
-    table.add_column("reason", style="dim")
+    if wide:
+        table.add_column("range", justify="right", style="dim", no_wrap=True)
+        table.add_column("calls", justify="right", no_wrap=True)
+        table.add_column("started (UTC)", no_wrap=True)
+        table.add_column("reason", style="dim")
     for run in found:
         over_g = run["overshoot_g"]
-        table.add_row(
-            run["run_id"],
+        cells: list[RenderableType] = [
+            Text(run["run_id"]),
             status(run["status"]),
-            f"{run['calls']:,}",
             grams(run["carbon_g"]),
-            spread(run["carbon_g_low"], run["carbon_g_high"]),
             budget_bar(run["spent_g"], run["carbon_budget_g"]),
-            Text(grams(over_g), style="red") if over_g else "",
-            moment(run["started_at"]),
-            run["reason"] or "",
-        )
+            Text(grams(over_g) if over_g else "", style="red"),
+        ]
+        if wide:
+            cells += [
+                spread(run["carbon_g_low"], run["carbon_g_high"]),
+                f"{run['calls']:,}",
+                moment(run["started_at"]),
+                Text(run["reason"] or ""),
+            ]
+        table.add_row(*cells)
     return table
