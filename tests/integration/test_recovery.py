@@ -22,6 +22,7 @@ from marlin.broker.cluster import connect
 from marlin.errors import ConfigurationError, StateError
 from marlin.schemas import RunFinished, RunStarted, Usage, dump
 from marlin.settings import Settings
+from marlin.streams.worker import run_worker
 from marlin.topics import Topics
 
 Event = Usage | RunStarted | RunFinished
@@ -117,8 +118,8 @@ async def test_a_recreated_topic_is_refused(apache_settings: Settings) -> None:
     await send(apache_settings, *calls(60, 200))
 
     with pytest.raises(StateError, match=r"was recreated.*ON_RECREATED_TOPIC=continue"):
-        async with worker(apache_settings), asyncio.timeout(30):
-            await eventually(lambda: counted(apache_settings, 61), within_s=30)
+        async with asyncio.timeout(60):
+            await run_worker(apache_settings, stop=asyncio.Event())
 
     assert len(await unique_carbon(apache_settings)) == 60
 
