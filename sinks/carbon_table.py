@@ -128,6 +128,8 @@ def _respelled(value: bytes) -> bytes:
     # Labels stand before usage_quality, where they are looked for.
     quality = fields.pop("usage_quality", None)
     labels = fields.pop("labels", None)
+    if labels is not None:
+        _labels_text(labels)
     return orjson.dumps({"type": "carbon", **fields, "labels": labels, "usage_quality": quality})
 
 
@@ -169,6 +171,8 @@ def _cut_labels(value: bytes) -> tuple[bytes, str | None]:
 
 
 def _checked(table: ArrowTable) -> ArrowTable:
+    if arrow_compute.all(arrow_compute.equal(table["type"], "carbon")).as_py() is not True:
+        raise DataError("expected a carbon or lifecycle record")
     for name in ("source", *SCHEMA.names[:-3]):
         if name not in _NULLABLE and table[name].null_count:
             raise DataError(f"{name} is missing")
@@ -190,6 +194,9 @@ def _in_range(table: ArrowTable, name: str, most: float) -> None:
 
 def _with_source(table: ArrowTable, labels: ArrowTable) -> ArrowTable:
     parts = arrow_compute.split_pattern(table["source"], "-", max_splits=2, reverse=True)
+    lengths = arrow_compute.list_value_length(parts)
+    if arrow_compute.all(arrow_compute.equal(lengths, 3)).as_py() is False:
+        raise DataError("source is not topic-partition-offset")
     columns = {name: table[name] for name in SCHEMA.names[:-3]}
     columns["labels"] = labels
     columns["source_topic"] = arrow_compute.list_element(parts, 0)

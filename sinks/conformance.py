@@ -77,7 +77,7 @@ def identity(cluster_id: str = "cluster-1", *, partitions: int = 2, **topic_ids:
     )
 
 
-def carbon(source: int, at: int | None = None, *, partition: int = 0, **fields: Any) -> Recorded:
+def carbon(source: int, /, at: int | None = None, *, partition: int = 0, **fields: Any) -> Recorded:
     """The carbon record of the event at offset `source`, itself at offset `at`."""
     values: dict[str, Any] = {
         "source": f"{TOPICS.events}-{partition}-{source}",
@@ -104,7 +104,9 @@ def carbon(source: int, at: int | None = None, *, partition: int = 0, **fields: 
     return Recorded(TOPICS.carbon, partition, source if at is None else at, dump(record))
 
 
-def started(source: int, at: int | None = None, *, partition: int = 0, **fields: Any) -> Recorded:
+def started(
+    source: int, /, at: int | None = None, *, partition: int = 0, **fields: Any
+) -> Recorded:
     """The record of a `run.started` at offset `source`."""
     values: dict[str, Any] = {
         "run_id": f"run-{partition}",
@@ -116,7 +118,9 @@ def started(source: int, at: int | None = None, *, partition: int = 0, **fields:
     return _lifecycle(source, at, partition, RunStarted(**(values | fields)))
 
 
-def finished(source: int, at: int | None = None, *, partition: int = 0, **fields: Any) -> Recorded:
+def finished(
+    source: int, /, at: int | None = None, *, partition: int = 0, **fields: Any
+) -> Recorded:
     """The record of a `run.finished` at offset `source`."""
     values: dict[str, Any] = {
         "run_id": f"run-{partition}",
@@ -127,7 +131,7 @@ def finished(source: int, at: int | None = None, *, partition: int = 0, **fields
 
 
 def acknowledged(
-    source: int, at: int | None = None, *, partition: int = 0, **fields: Any
+    source: int, /, at: int | None = None, *, partition: int = 0, **fields: Any
 ) -> Recorded:
     """The record of an `abort.acknowledged` at offset `source`."""
     values: dict[str, Any] = {
@@ -162,7 +166,7 @@ def command(at: int, *, partition: int = 0, **fields: Any) -> Recorded:
 
 
 def dead_letter(
-    source: int, at: int, *, partition: int = 0, value: bytes | None = b"\xff\x00not json"
+    source: int, /, at: int, *, partition: int = 0, value: bytes | None = b"\xff\x00not json"
 ) -> Recorded:
     """The dead letter of the event at offset `source`, itself at offset `at`."""
     letter = DeadLetter(

@@ -14,7 +14,7 @@ from marlin.schemas import Lifecycle, SourcePosition
 from marlin.sinks.arrow import ArrowTable, arrow, arrow_compute
 from marlin.sinks.batch import Refusal, TopicPartition
 
-__all__ = ["NextOffsets", "fresh_lifecycle", "fresh_refusals", "fresh_usages", "highest"]
+__all__ = ["NextOffsets", "fresh_lifecycle", "fresh_refusals", "fresh_usages"]
 
 NextOffsets: TypeAlias = dict[TopicPartition, int]
 """By source partition, one above the highest offset taken in."""
@@ -93,15 +93,6 @@ def fresh_refusals(
         )
     ]
     return fresh, reached
-
-
-def highest(*reached: NextOffsets) -> NextOffsets:
-    """For each source partition the furthest of all."""
-    merged: NextOffsets = {}
-    for offsets in reached:
-        for source, offset in offsets.items():
-            merged[source] = max(offset, merged.get(source, 0))
-    return merged
 
 
 def _advances(source: SourcePosition, before: NextOffsets, reached: NextOffsets) -> bool:
