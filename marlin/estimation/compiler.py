@@ -271,19 +271,21 @@ def _water(place: Place, energy_low: float, energy_high: float, factor_set: Fact
     On-site usage counts IT energy, so it is divided by the PUE. Only consumption is added to
     consumption. Where the operator publishes withdrawal (or no basis), on-site consumption lies
     between nothing and that value: the total leaves it out of its central value and takes it in
-    full at its high end, with a code.
+    full at its high end, with a code. Where nothing is published, the high end takes a ceiling.
     """
     offsite, published = place.offsite_water.value, place.onsite_water
     scale = "spread_ewif_world" if place.offsite_water.scope == "world" else "spread_ewif"
     spread_off, spread_on, onsite, basis = factor_set.value(scale), 1.0, 0.0, "unknown"
+    ceiling = factor_set.factor("onsite_water_unknown").high / place.pue.value
     if published is not None:
         onsite, basis = published.value / place.pue.value, published.basis
+        ceiling = onsite
         scope = "region" if published.scope == "region" else "fleet"
         spread_on = factor_set.value(f"spread_wue_{scope}")
     counted = onsite if basis == "consumption" else 0.0
     total = offsite + counted
     lowest = (offsite / spread_off + counted / spread_on) / total
-    highest = (offsite * spread_off + onsite * (spread_on if counted else 1.0)) / total
+    highest = (offsite * spread_off + (counted * spread_on or ceiling)) / total
     return _Water(
         total,
         offsite,

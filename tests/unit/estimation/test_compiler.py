@@ -64,7 +64,7 @@ def test_unknown_hardware_and_precision_have_codes() -> None:
 
 
 def test_accelerators_hold_the_weights() -> None:
-    # 70e9 x 2 bytes x 1.2 = 168 GB: four H100, two B200; at 8 bit two H100.
+    # 70e9 x 2 bytes x 1.2 = 168 GB: four H100, one B200; at 8 bit two H100.
     for hardware, precision, count in (
         ("H100", "bf16", 4),
         ("B200", "bf16", 1),
