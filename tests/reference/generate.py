@@ -100,7 +100,7 @@ def first(quantity: str, basis: str, *scopes: tuple[str, str]) -> Decimal | None
 
 
 def accelerator_joules(case: Case) -> tuple[Decimal, Decimal]:
-    """Energy of the call on accelerators [J], and the mean power of one in the reference call [W]."""
+    """Energy of the call on accelerators [J]; mean power of one in the reference call [W]."""
     c, model, chip = CONSTANTS, MODELS[case.model], HARDWARE[case.hardware]
     giga = D(10) ** 9
     active, total = D(model["active_params_b"]) * giga, D(model["total_params_b"]) * giga

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -25,18 +25,31 @@ def place_key(row: Mapping[str, str]) -> tuple[str, str, str, str]:
     return row["scope"], row["key"], row["quantity"], row["basis"]
 
 
-LOADED: list[tuple[str, Mapping[Any, Any], Any]] = [
-    ("fit.csv", SET.factors, lambda row: row["name"]),
-    ("factors.csv", SET.factors, lambda row: row["name"]),
-    ("hardware.csv", SET.accelerators, lambda row: row["name"]),
-    ("models.csv", SET.models, lambda row: row["id"]),
-    ("regions.csv", SET.regions, lambda row: f"{row['provider']}:{row['region']}"),
+def named(row: Mapping[str, str]) -> str:
+    return row["name"]
+
+
+def identified(row: Mapping[str, str]) -> str:
+    return row["id"]
+
+
+def located(row: Mapping[str, str]) -> str:
+    return f"{row['provider']}:{row['region']}"
+
+
+Key = Callable[[Mapping[str, str]], object]
+LOADED: list[tuple[str, Mapping[Any, Any], Key]] = [
+    ("fit.csv", SET.factors, named),
+    ("factors.csv", SET.factors, named),
+    ("hardware.csv", SET.accelerators, named),
+    ("models.csv", SET.models, identified),
+    ("regions.csv", SET.regions, located),
     ("places.csv", SET.places, place_key),
 ]
 
 
 @pytest.mark.parametrize(("name", "loaded", "key"), LOADED, ids=[name for name, _, _ in LOADED])
-def test_citations_survive_loading(name: str, loaded: Mapping[Any, Any], key: Any) -> None:
+def test_citations_survive_loading(name: str, loaded: Mapping[Any, Any], key: Key) -> None:
     rows = table(name)
     assert rows
     for row in rows:

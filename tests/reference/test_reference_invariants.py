@@ -1,4 +1,4 @@
-"""What must hold of every estimate: more is never less, ranges are ordered, parts make the whole."""
+"""What must hold of every estimate: more is never less, and ranges are in order."""
 
 from __future__ import annotations
 
