@@ -61,6 +61,7 @@ def create_app(
     Nothing is connected before `start`.
     """
     worker, topics = settings.worker, Topics(settings.kafka.topic_prefix)
+    settings.home_dir.mkdir(parents=True, exist_ok=True)
     app = MarlinApp(
         topics.group,
         broker=[URL(f"marlin://{host}") for host in cluster.bootstrap_servers.split(",")],
