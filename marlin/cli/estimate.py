@@ -226,7 +226,7 @@ def _print_catalogue(found: list[ModelSpec], as_json: bool) -> None:
             "[dim]retired[/]" if spec.status == "retired" else spec.status,
         )
     out().print(table)
-    err().print(f"{len(found)} models", style="dim")
+    err().print(f"models: {len(found)}", style="dim")
 
 
 def _print_comparison(
@@ -287,7 +287,8 @@ def bars(spans: dict[str, Range]) -> dict[str, str]:
     length = max(math.log(max(span.high for span in positive)) - least, 1e-9)
 
     def cell(value: float) -> int:
-        return min(BAR_CELLS - 1, int((math.log(value) - least) / length * BAR_CELLS))
+        # A hair more, or rounding puts whole decades one cell to the left.
+        return min(BAR_CELLS - 1, int((math.log(value) - least) / length * BAR_CELLS + 1e-9))
 
     lines: dict[str, str] = {}
     for name, span in spans.items():

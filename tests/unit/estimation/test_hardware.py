@@ -20,6 +20,8 @@ KNOWN = dict(shipped_factor_set().accelerators)
         ("b200 trt dp_attn", "B200"),
         ("gb200 dynamo-trt", "GB200"),
         ("NVIDIA-H200-SXM", "H200"),
+        ("NVIDIA A100-SXM4-40GB", "A100 40GB"),
+        ("AMD MI300X", "MI300X"),
     ],
 )
 def test_hardware_is_found_in_free_text(text: str, name: str) -> None:
@@ -28,7 +30,7 @@ def test_hardware_is_found_in_free_text(text: str, name: str) -> None:
     assert found.name == name
 
 
-@pytest.mark.parametrize("text", ["", "TPU (mix)", "H1000", "XH100", "MI300X", "🦙"])
+@pytest.mark.parametrize("text", ["", "TPU (mix)", "H1000", "XH100", "Gaudi 3", "🦙"])
 def test_unknown_hardware_is_none(text: str) -> None:
     assert find_accelerator(text, KNOWN) is None
 

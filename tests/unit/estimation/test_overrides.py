@@ -22,7 +22,7 @@ unit = "1"
 active_params_b = 34
 aliases = ["acme/chat-34b-v1"]
 {CITED}
-[hardware.MI300X]
+[hardware.MI355X]
 memory_gb = 192
 bandwidth_gb_s = 5300
 tflops_16 = 1307
