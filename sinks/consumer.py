@@ -21,6 +21,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from marlin.broker.cluster import Cluster
+from marlin.broker.offsets import log_bounds
 from marlin.errors import BrokerError
 from marlin.settings import Settings
 from marlin.sinks.batch import Applied, Batch, TopicPartition
@@ -166,10 +167,10 @@ class SinkConsumer:
         """Read up to the ends as they are now; gives up when nothing comes any more."""
         try:
             partitions = list(self._consumer.assignment())
-            ends: dict[Any, int] = await asyncio.wait_for(
-                self._consumer.end_offsets(partitions), _END_OFFSETS_WAIT_S
+            _, ends = await asyncio.wait_for(
+                log_bounds(self._cluster, partitions), _END_OFFSETS_WAIT_S
             )
-        except (KafkaError, TimeoutError) as exc:
+        except (BrokerError, KafkaError, TimeoutError) as exc:
             log.warning("the broker is gone (%r): stopping with what was read", exc)
             return
         idle_since = time.monotonic()

@@ -30,7 +30,7 @@ from aiokafka.protocol.types import (
 from marlin.broker.cluster import Cluster
 from marlin.errors import BrokerError
 
-__all__ = ["Identity", "TopicIdentity", "identify"]
+__all__ = ["Identity", "TopicIdentity", "identify", "identity_of"]
 
 _NO_ID = uuid.UUID(int=0)
 
@@ -170,3 +170,15 @@ async def identify(cluster: Cluster, client: AIOKafkaClient, topics: Iterable[st
                 None if topic_id == _NO_ID else str(topic_id), tuple(numbers)
             )
     return Identity(told["cluster_id"] or cluster.cluster_id, found)
+
+
+async def identity_of(cluster: Cluster, topics: Iterable[str]) -> Identity:
+    """As `identify`, with a connection of its own. Raises `BrokerError` when nobody answers."""
+    client = AIOKafkaClient(**cluster.client_options())
+    try:
+        await client.bootstrap()
+        return await identify(cluster, client, topics)
+    except KafkaError as exc:
+        raise BrokerError(f"Kafka at {cluster.bootstrap_servers} went away: {exc!r}") from exc
+    finally:
+        await client.close()

@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from marlin.broker.cluster import connect
+from marlin.broker.offsets import Offsets, read_ends
 from marlin.errors import BrokerError
 from marlin.settings import Settings
 from marlin.topics import Topics
@@ -18,8 +19,6 @@ from marlin.topics import Topics
 __all__ = ["EventsLag", "Offsets", "existing_partitions"]
 
 _FETCH_WAIT_MS = 20
-
-Offsets = dict[TopicPartition, int]
 
 
 async def existing_partitions(settings: Settings) -> dict[str, int]:
@@ -75,7 +74,7 @@ class EventsLag:
         """Where the events topic ends now, exclusive. Raises `BrokerError`."""
         try:
             async with asyncio.timeout(self._settings.kafka.request_timeout_s):
-                return await self._ends()
+                return await read_ends(self._consumer, self._partitions)
         except (KafkaError, TimeoutError) as exc:
             raise BrokerError(f"the broker did not say where its topics end: {exc}") from exc
 
@@ -87,20 +86,3 @@ class EventsLag:
         except (KafkaError, TimeoutError) as exc:
             raise BrokerError(f"the broker did not say how far the workers are: {exc}") from exc
         return sum(max(0, end - done[tp]) for tp, end in ends.items())
-
-    async def _ends(self) -> Offsets:
-        # Not `end_offsets` alone: the embedded broker answers with the start of the last batch
-        # plus one. What a fetch says is right, and it says it for an empty one as well.
-        reported = await self._consumer.end_offsets(self._partitions)
-        # Assigned anew, it forgets what earlier fetches said.
-        self._consumer.assign(self._partitions)
-        for tp, offset in reported.items():
-            self._consumer.seek(tp, offset)
-        ends: Offsets = {}
-        while len(ends) < len(self._partitions):
-            await self._consumer.getmany(timeout_ms=_FETCH_WAIT_MS)
-            for tp in self._partitions:
-                highwater = self._consumer.highwater(tp)
-                if highwater is not None:
-                    ends[tp] = highwater
-        return ends

@@ -15,7 +15,7 @@ from marlin.errors import QueryError
 
 COMMANDS = (
     *("demo", "up", "replay", "runs", "abort", "sql", "estimate", "models", "worker", "sink"),
-    *("topics create", "topics list"),
+    *("topics create", "topics list", "rebuild"),
 )
 
 HEAVY = ("aiokafka", "duckdb", "faust", "numpy", "pyarrow", "pydantic", "starlette", "uvicorn")
