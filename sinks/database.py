@@ -26,8 +26,6 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "enable_external_access": False,
-    "max_temp_directory_size": TEMP_LIMIT,
-    "memory_limit": MEMORY_LIMIT,
     # Else a query could read any variable of this process that looks like a table.
     "python_enable_replacements": False,
 }
@@ -80,7 +78,12 @@ def _open(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
         if "Could not set lock" in str(exc):
             raise DatabaseLockedError(path, None, None) from exc
         raise SinkError(f"{path} cannot be opened as a DuckDB file: {exc}") from exc
-    connection.execute("SET GLOBAL TimeZone = 'UTC'")
-    connection.execute(f"SET GLOBAL checkpoint_threshold = '{CHECKPOINT_THRESHOLD}'")
+    for name, value in (
+        ("checkpoint_threshold", CHECKPOINT_THRESHOLD),
+        ("max_temp_directory_size", TEMP_LIMIT),
+        ("memory_limit", MEMORY_LIMIT),
+        ("TimeZone", "UTC"),
+    ):
+        connection.execute(f"SET GLOBAL {name} = '{value}'")
     connection.execute("SET GLOBAL lock_configuration = true")
     return connection

@@ -171,6 +171,7 @@ WHERE run_id IN (SELECT run_id FROM batch_runs)
 """Status and reason follow from the facts alone, so the order in which they came is no matter."""
 
 _COMMAND_NAMES = tuple(field.name for field in fields(CommandFacts))
+_IS_FIRST_COPY = "t.action IS NULL AND b.action IS NOT NULL"
 _ANSWER = ("outcome", "stopped_at", "overshoot_g")
 
 MERGE_COMMANDS: Final = _merge(
@@ -179,8 +180,8 @@ MERGE_COMMANDS: Final = _merge(
     "t.command_id = b.command_id",
     ", ".join(
         [
-            *_when("t.action IS NULL", ("action", "reason", "budget_g", "spent_g")),
-            *_when("t.action IS NULL", ("caused_by", "issued_at")),
+            *_when(_IS_FIRST_COPY, ("run_id", "action", "reason", "budget_g")),
+            *_when(_IS_FIRST_COPY, ("spent_g", "caused_by", "issued_at")),
             *_when("t.outcome IS NULL", _ANSWER),
         ]
     ),

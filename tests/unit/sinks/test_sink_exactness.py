@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from marlin.sinks.conformance import (
@@ -100,7 +100,13 @@ def tables(batches: Sequence[Sequence[Recorded]], where: Path) -> dict[str, list
             return {name: cursor.execute(sql).fetchall() for name, sql in TABLES.items()}
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=12,
+    deadline=None,
+    # An example takes a second: shrinking one would take minutes.
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 @given(data=st.data(), logs=source_logs())
 def test_replays_and_splits_change_nothing(
     data: st.DataObject, logs: dict[int, list[Recorded]]
