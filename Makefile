@@ -87,3 +87,15 @@ $(INSTALLED): $(LOCK) $(UV_LOCK) pyproject.toml
 		|| { echo "make: installing failed. Is the package index reachable? Behind a mirror, set" >&2; \
 			echo "PIP_INDEX_URL and UV_DEFAULT_INDEX. 'make clean' starts over." >&2; exit 1; }
 	@touch $@
+
+# Folder with the measured rows, `mlenergy_v3_llm.csv` and `validation.csv`; they are not part of Marlin.
+SCIENCE ?= ../shared/science
+# The peers' dependencies stay out of Marlin's environment and lock.
+PEERS := $(VENV)/estimation-peers
+
+.PHONY: bench-estimation
+bench-estimation: $(INSTALLED) ## Marlin, EcoLogits and ecocost on measured rows (SCIENCE=folder)
+	@test -x $(PEERS)/bin/python || $(BIN)/python -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		-r bench/requirements-estimation.txt
+	@$(BIN)/python bench/estimation.py $(SCIENCE) --peers $(PEERS)/bin/python
