@@ -33,6 +33,8 @@ MAX_RECORD_BATCH_BYTES = 900_000
 _EMBEDDED_SESSION_TIMEOUT_S = 6.0
 # The embedded broker's group join takes half the session time-out.
 
+_VERIFY_INTERVAL_S = 1.0
+
 
 class _Untouched(faust.Schema[Any, Any]):
     """Hands a batch to the agent as the transport made it."""
@@ -94,8 +96,22 @@ def create_app(
         continue_recreated=worker.on_recreated_topic == "continue",
     )
     _add_agent(app, meter, topics.events)
+    _add_verification(app, meter, topics.events)
     _add_expiry(app, meter, worker)
     return app
+
+
+def _add_verification(app: MarlinApp, meter: Meter, topic: str) -> None:
+    async def verify_logs() -> None:
+        if app.rebalancing or app.in_recovery:
+            return
+        try:
+            await meter.verify(cast(Consumer, app.consumer), topic)
+        except Exception as exc:
+            await app.crash(exc)
+            raise
+
+    app.timer(_VERIFY_INTERVAL_S)(verify_logs)
 
 
 def _add_expiry(app: MarlinApp, meter: Meter, worker: WorkerSettings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
@@ -48,6 +49,7 @@ class Meter:
         self._continue_recreated = continue_recreated
         self._now = now
         self._verified = WeakSet[Partition]()
+        self._verifying = asyncio.Lock()
         self._guards = defaultdict[int, Guard](Guard)
 
     async def handle(self, event: Any, consumer: Consumer) -> None:
@@ -55,7 +57,7 @@ class Meter:
         tp: TP = event.message.tp
         batch = cast(Batch, event.value)
         partition = self._table.partition(tp.partition)
-        await self._verify(partition, tp)
+        await self._verify(partition, tp, consumer)
         if not await self._continues(partition, tp, batch, consumer):
             event.ack()
             return
@@ -96,21 +98,34 @@ class Meter:
 
         await self._publisher.publish(number, outcome, done)
 
-    async def _verify(self, partition: Partition, tp: TP) -> None:
+    async def verify(self, consumer: Consumer, topic: str) -> None:
+        """Check the logs of partitions just recovered, though nothing may come of them.
+
+        A recreated topic that is just as long as the old one would else wait for its next event
+        to be noticed.
+        """
+        for number, partition in list(self._table.partitions_held.items()):
+            tp = TP(topic, number)
+            if partition not in self._verified and tp in consumer.assignment():
+                await self._verify(partition, tp, consumer)
+
+    async def _verify(self, partition: Partition, tp: TP, consumer: Consumer) -> None:
         """Once per partition recovered: is the log still the one its position speaks of?"""
-        if partition in self._verified:
-            return
-        if not await self._log_has(tp, partition.fingerprint):
-            if not self._continue_recreated:
-                raise StateError(
-                    f"{tp.topic}-{tp.partition} was recreated: it does not hold the record last "
-                    f"handled, at offset {partition.position}. The worker stops, nothing was "
-                    "changed. To count the new topic from its start, set "
-                    "MARLIN_WORKER__ON_RECREATED_TOPIC=continue"
-                )
-            _log.warning("%s-%d was recreated; going on from its start", *tp)
-            partition.continue_recreated()
-        self._verified.add(partition)
+        async with self._verifying:
+            if partition in self._verified:
+                return
+            if not await self._log_has(tp, partition.fingerprint):
+                if not self._continue_recreated:
+                    raise StateError(
+                        f"{tp.topic}-{tp.partition} was recreated: it does not hold the record "
+                        f"last handled, at offset {partition.position}. The worker stops, nothing "
+                        "was changed. To count the new topic from its start, set "
+                        "MARLIN_WORKER__ON_RECREATED_TOPIC=continue"
+                    )
+                _log.warning("%s-%d was recreated; going on from its start", *tp)
+                partition.continue_recreated()
+                await self._seek(tp, 0, consumer)
+            self._verified.add(partition)
 
     async def _continues(
         self, partition: Partition, tp: TP, batch: Batch, consumer: Consumer
@@ -120,9 +135,7 @@ class Meter:
         verdict = guard.check(expected=expected, first=first, epoch=batch.epoch)
         if verdict is Verdict.SEEK:
             _log.info("%s-%d: expected offset %d, got %d: read again", *tp, expected, first)
-            epoch = await consumer.seek_batches(tp, expected)
-            if epoch is not None:
-                guard.sought(expected, epoch)
+            await self._seek(tp, expected, consumer)
             return False
         if verdict is Verdict.HANDLE and first > expected:
             partition.skipped += first - expected
@@ -132,3 +145,8 @@ class Meter:
                 *(*tp, expected, first - 1, first),
             )
         return verdict is Verdict.HANDLE
+
+    async def _seek(self, tp: TP, offset: int, consumer: Consumer) -> None:
+        epoch = await consumer.seek_batches(tp, offset)
+        if epoch is not None:
+            self._guards[tp.partition].sought(offset, epoch)

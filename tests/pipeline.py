@@ -97,7 +97,7 @@ async def commands(settings: Settings) -> list[Command]:
     ]
 
 
-async def eventually(check: Callable[[], Any], *, within_s: float = 60.0) -> Any:
+async def eventually(check: Callable[[], Any], *, within_s: float = 120.0) -> Any:
     """Await `check()` until it returns something true; fails after `within_s` [s]."""
     async with asyncio.timeout(within_s):
         while not (found := await check()):
@@ -124,7 +124,7 @@ async def worker(settings: Settings) -> AsyncGenerator[None]:
 
 
 _RUN = """
-import asyncio, resource, signal, sys
+import asyncio, os, resource, signal, sys
 from marlin.settings import Settings
 
 async def main(kind, settings, disk_bytes):
@@ -136,8 +136,10 @@ async def main(kind, settings, disk_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, (disk_bytes, disk_bytes))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    os.close(started)
     await run(Settings.model_validate_json(settings), stop=stop)
 
+started = int(sys.argv[4])
 asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 """
 
@@ -156,21 +158,28 @@ class PipelineProcess:
         *,
         disk_bytes: int = 0,
     ) -> None:
+        # The child closes its end when a SIGTERM would stop it gracefully; before, it just dies.
+        self._started, child_end = os.pipe()
+        arguments = [kind, settings.model_dump_json(), str(disk_bytes), str(child_end)]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _RUN, kind, settings.model_dump_json(), str(disk_bytes)],
+                [sys.executable, "-c", _RUN, *arguments],
                 stdout=output,
                 stderr=output,
-                env={**os.environ},
+                pass_fds=[child_end],
             )
+        os.close(child_end)
 
     def kill(self) -> None:
         """SIGKILL."""
         self._process.kill()
         self._process.wait()
+        os.close(self._started)
 
-    def stop(self, *, within_s: float = 60.0) -> int:
-        """SIGTERM; returns the exit code."""
+    def stop(self, *, within_s: float = 120.0) -> int:
+        """SIGTERM, once it can be stopped gracefully; returns the exit code."""
+        os.read(self._started, 1)
+        os.close(self._started)
         self.signal(signal.SIGTERM)
         return self._process.wait(timeout=within_s)
 

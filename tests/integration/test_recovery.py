@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
+import orjson
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 from events import NOW, started, usage
 from pipeline import (
     PipelineProcess,
@@ -22,6 +25,7 @@ from marlin.broker.cluster import connect
 from marlin.errors import ConfigurationError, StateError
 from marlin.schemas import RunFinished, RunStarted, Usage, dump
 from marlin.settings import Settings
+from marlin.streams.partition import POSITION_KEY
 from marlin.streams.worker import run_worker
 from marlin.topics import Topics
 
@@ -140,6 +144,33 @@ async def test_a_recreated_topic_is_counted_from_its_start_when_told_so(
     assert len(found) == 80
     assert sum("events.v1@1-" in record.source for record in found) == 20
     await check_run_totals(apache_settings, 80)
+
+
+async def test_events_deleted_before_they_were_read_are_counted_as_skipped(
+    apache_settings: Settings,
+) -> None:
+    topics = Topics(apache_settings.kafka.topic_prefix)
+    async with worker(apache_settings):
+        await send(apache_settings, *calls(0, 60))
+        await eventually(lambda: counted(apache_settings, 60))
+    await send(apache_settings, *calls(60, 60))
+    ends = Counter(record.partition for record in await read_all(apache_settings, topics.events))
+    admin = AIOKafkaAdminClient(**(await connect(apache_settings)).client_options())
+    await admin.start()
+    try:  # as retention would, while no worker runs
+        await admin.delete_records(
+            {TopicPartition(topics.events, n): RecordsToDelete(end) for n, end in ends.items()}
+        )
+    finally:
+        await admin.close()
+
+    async with worker(apache_settings):
+        await send(apache_settings, *calls(120, 60))
+        await eventually(lambda: counted(apache_settings, 120))
+
+    rows = [r for r in await read_all(apache_settings, topics.runs) if r.key == POSITION_KEY]
+    last = {row.partition: orjson.loads(row.value or b"") for row in rows}
+    assert sum(row["skipped"] for row in last.values()) == 60
 
 
 async def test_grown_topics_are_refused(apache_settings: Settings) -> None:
