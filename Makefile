@@ -21,7 +21,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint fmt pytest test-kafka schemas lock clean
+.PHONY: help install demo test lint fmt pytest test-kafka schemas lock clean chaos bench-recovery
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,13 @@ pytest: $(INSTALLED)
 
 test-kafka: $(INSTALLED) ## the tests on Apache Kafka (needs Java 17+ and Maven)
 	$(PYTEST) -m kafka -rs
+
+chaos: $(INSTALLED) ## kill everything at random and compare the sums (CHAOS="--minutes 10 --seeds 1 2 3")
+	cd tests && ../$(BIN)/python -m chaos $(CHAOS)
+
+bench-recovery: $(INSTALLED) ## how long recovery of a million runs and a fail-over take
+	$(BIN)/python bench/recovery.py --runs 1000000
+	$(BIN)/python bench/recovery.py --fail-over
 
 fmt: $(INSTALLED) ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix
@@ -93,7 +100,7 @@ SCIENCE ?= ../shared/science
 # The peers' dependencies stay out of Marlin's environment and lock.
 PEERS := $(VENV)/estimation-peers
 
-.PHONY: bench-estimation
+.PHONY: bench-estimation chaos bench-recovery
 bench-estimation: $(INSTALLED) ## Marlin, EcoLogits and ecocost on measured rows (SCIENCE=folder)
 	@test -x $(PEERS)/bin/python || $(BIN)/python -m venv $(PEERS)
 	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check \
