@@ -101,6 +101,7 @@ def _open(database: Path, sql: str, params: Params, max_rows: int, timeout_s: fl
     try:
         asked = Query(connection.cursor(), sql, params, max_rows=max_rows, timeout_s=timeout_s)
         try:
+            asked.start()
             kinds = [kind for _, kind in asked.columns]
             # Through JSON's types and back, so that both ways give the very same values.
             encode, decode = encoders(kinds), decoders(kinds)

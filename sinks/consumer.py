@@ -148,10 +148,8 @@ class SinkConsumer:
             for topic in self._read
             for number in self._identity.topics[topic].partitions
         ]
-        # Positions that are held are kept: assigning anew forgets them.
+        begins, ends = await log_bounds(self._cluster, partitions)
         self._consumer.assign(partitions)
-        begins: dict[Any, int] = await self._consumer.beginning_offsets(partitions)
-        ends: dict[Any, int] = await self._consumer.end_offsets(partitions)
         for partition in partitions:
             known = positions.get(TopicPartition(partition.topic, partition.partition))
             begin, end = begins[partition], ends[partition]

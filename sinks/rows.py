@@ -79,9 +79,12 @@ def _decoder(kind: DuckDBPyType) -> Convert | None:
     name = kind.id
     if name in _DECODERS:
         return _DECODERS[name]
-    if name in {"list", "array"}:
+    if name == "list":
         inner = _decoder(_child(kind))
         return _each(inner) if inner else None
+    if name == "array":  # of fixed length: Python gets a tuple
+        each = _each(_decoder(_child(kind)) or _same)
+        return lambda values: tuple(each(values))
     if name == "struct":
         fields = [(field, _decoder(of)) for field, of in _fields(kind)]
         return _fields_of(fields) if any(convert for _, convert in fields) else None
@@ -101,6 +104,10 @@ def _child(kind: DuckDBPyType) -> DuckDBPyType:
 
 def _each(convert: Convert) -> Convert:
     return lambda values: [None if value is None else convert(value) for value in values]
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _fields_of(fields: list[tuple[str, Convert | None]]) -> Convert:

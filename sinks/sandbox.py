@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import duckdb
 import orjson
+from duckdb.sqltypes import DuckDBPyType
 
 from marlin.errors import QueryError
 from marlin.sinks.untyped import is_dict, is_list
@@ -112,11 +113,10 @@ def _check_functions(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
 
 
 class Query:
-    """One query on a connection of its own, closed by `close`.
+    """One query on a connection of its own: `start`, then `chunks`, and `close` in any case.
 
-    Raises `QueryError` at construction and from `chunks` when it is refused, fails, or takes
-    longer than `timeout_s` from construction on. Not thread-safe, but `stop` may be called from
-    any thread.
+    `start` and `chunks` raise `QueryError` when it is refused, fails, is stopped, or takes longer
+    than `timeout_s` since its start. Not thread-safe, but `stop` may be called from any thread.
     """
 
     def __init__(
@@ -129,30 +129,34 @@ class Query:
         timeout_s: float,
     ) -> None:
         self._connection = connection
+        self._sql = sql
+        self._params = params
         self._max_rows = max_rows
         self._timeout_s = timeout_s
         self._started_s = time.monotonic()
         self._why_stopped: str | None = None
         self._closed = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, daemon=True)
-        self._watchdog.start()
+        self.columns: list[tuple[str, DuckDBPyType]] = []
+        """Name and type of each column, once it has started."""
         self.rows = 0
         """Rows given so far."""
         self.truncated = False
         """Whether there were more rows than `max_rows`; known when `chunks` is exhausted."""
-        try:
-            with self._mapped():
-                check_statement(connection, sql)
-                connection.execute("BEGIN TRANSACTION READ ONLY")
-                connection.execute(sql, params)
-                self.columns = [(name, kind) for name, kind, *_ in connection.description]
-        except BaseException:
-            self.close()
-            raise
+
+    def start(self) -> None:
+        """Check and execute it. What sorts or sums does most of its work here."""
+        self._started_s = time.monotonic()
+        self._watchdog.start()
+        with self._mapped():
+            check_statement(self._connection, self._sql)
+            self._connection.execute("BEGIN TRANSACTION READ ONLY")
+            self._connection.execute(self._sql, self._params)
+            self.columns = [(name, kind) for name, kind, *_ in self._connection.description]
 
     @property
     def elapsed_s(self) -> float:
-        """Time since the query began [s]."""
+        """Time since the query started [s]."""
         return time.monotonic() - self._started_s
 
     def chunks(self) -> Iterator[list[tuple[Any, ...]]]:
@@ -176,17 +180,18 @@ class Query:
         if not self._closed.is_set():
             self._closed.set()
             self._connection.interrupt()
-            self._watchdog.join()
+            if self._watchdog.ident is not None:
+                self._watchdog.join()
             self._connection.close()
 
     def _fetch(self, rows: int) -> list[tuple[Any, ...]]:
         with self._mapped():
-            if self._why_stopped is not None:
-                raise QueryError(self._why_stopped)
             return self._connection.fetchmany(rows)
 
     @contextmanager
     def _mapped(self) -> Generator[None]:
+        if self._why_stopped is not None:
+            raise QueryError(self._why_stopped)
         try:
             yield
         except duckdb.InterruptException as exc:

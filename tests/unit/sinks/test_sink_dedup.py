@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +32,7 @@ def test_nothing_new_reaches_nowhere() -> None:
 
 
 def test_sources_are_told_apart_by_topic() -> None:
-    spans = {"source": "otlp_spans-0-2", "event_id": "span"}
+    spans: dict[str, Any] = {"source": "otlp_spans-0-2", "event_id": "span"}
     usages = batch_of(carbon(2), carbon(2, at=3, **spans), carbon(2, at=4, **spans)).usages
     new, _, reached = fresh_usages(usages, {EVENTS_0: 3})
     assert new["event_id"].to_pylist() == ["span"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ def run(
 ) -> list[tuple[Any, ...]]:
     query = Query(sink.cursor(), sql, params, max_rows=max_rows, timeout_s=timeout_s)
     try:
+        query.start()
         return [row for chunk in query.chunks() for row in chunk]
     finally:
         query.close()
@@ -239,16 +240,19 @@ def test_a_query_that_never_ends_is_stopped(sink: DuckDBSink, sql: str) -> None:
 
 def test_slow_reading_counts_against_the_time(sink: DuckDBSink) -> None:
     query = Query(sink.cursor(), "SELECT * FROM range(1000000000)", max_rows=10**9, timeout_s=0.3)
+    query.start()
     chunks = query.chunks()
+    next(chunks)
+    time.sleep(0.5)
     with pytest.raises(QueryError, match="stopped after"):
-        for _ in chunks:
-            threading.Event().wait(0.1)
+        list(chunks)
     query.close()
 
 
 def test_rows_are_limited_and_it_is_said(sink: DuckDBSink) -> None:
     for max_rows, given, truncated in ((3, 3, False), (2, 2, True), (5000, 3, False)):
         query = Query(sink.cursor(), "SELECT * FROM events", max_rows=max_rows, timeout_s=60)
+        query.start()
         assert sum(len(chunk) for chunk in query.chunks()) == given
         assert (query.rows, query.truncated) == (given, truncated)
         query.close()
@@ -265,10 +269,19 @@ def test_memory_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_it_can_be_stopped_from_another_thread(sink: DuckDBSink) -> None:
     query = Query(sink.cursor(), "SELECT * FROM range(1000000000)", max_rows=10**9, timeout_s=60)
+    query.start()
     chunks = query.chunks()
     next(chunks)
     query.stop("because")
     with pytest.raises(QueryError, match="because"):
         list(chunks)
     query.close()
+    query.close()
+
+
+def test_stopped_before_it_started_it_does_not_run(sink: DuckDBSink) -> None:
+    query = Query(sink.cursor(), RUNAWAY[0], max_rows=1, timeout_s=60)
+    query.stop("too late")
+    with pytest.raises(QueryError, match="too late"):
+        query.start()
     query.close()
