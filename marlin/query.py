@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from datetime import time as time_of_day
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,8 +52,12 @@ class Result:
         """One dict per row; columns of the same name are numbered, `n`, `n_1`, …"""
         names: list[str] = []
         for column in self.columns:
-            taken = [name for name in names if name == column or name.startswith(f"{column}_")]
-            names.append(f"{column}_{len(taken)}" if column in names else column)
+            numbered = (f"{column}_{number}" for number in count(1))
+            names.append(
+                column
+                if column not in names
+                else next(name for name in numbered if name not in names)
+            )
         return [dict(zip(names, row, strict=True)) for row in self.rows]
 
     def to_json(self) -> str:

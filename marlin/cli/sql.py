@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from decimal import Decimal
 from pathlib import Path
@@ -49,6 +50,8 @@ def sql(
     from marlin.cli.settings import load_settings
     from marlin.query import query
 
+    if as_json and as_csv:
+        raise typer.BadParameter("give --json or --csv, not both")
     settings = load_settings()
     if database is not None:
         sink = settings.sink.model_copy(update={"database": database})
@@ -64,7 +67,8 @@ def sql(
     elif as_csv:
         writer = csv.writer(sys.stdout)
         writer.writerow(result.columns)
-        writer.writerows(result.rows)
+        for row in json.loads(result.to_json()):
+            writer.writerow([_csv_cell(value) for value in row.values()])
     else:
         _print(result)
     if result.truncated and not for_people:
@@ -101,6 +105,13 @@ def _print(result: Result) -> None:
     if result.truncated:
         footer = f"the first {footer}; all of them with --json or --csv"
     console.print(Text(footer, style="dim"))
+
+
+def _csv_cell(value: Any) -> Any:
+    """Lists, objects and truth values as in JSON; NULL is empty."""
+    if isinstance(value, (bool, list, dict)):
+        return json.dumps(value, ensure_ascii=False)
+    return value
 
 
 def _is_number(kind: str) -> bool:
