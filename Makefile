@@ -24,7 +24,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 .PHONY: help install demo test lint fmt pytest test-kafka schemas lock clean chaos bench-recovery
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## run a simulated fleet of agents through the whole pipeline
 	@$(BIN)/marlin demo
@@ -100,7 +100,7 @@ SCIENCE ?= ../shared/science
 # The peers' dependencies stay out of Marlin's environment and lock.
 PEERS := $(VENV)/estimation-peers
 
-.PHONY: bench-estimation chaos bench-recovery
+.PHONY: bench-estimation
 bench-estimation: $(INSTALLED) ## Marlin, EcoLogits and ecocost on measured rows (SCIENCE=folder)
 	@test -x $(PEERS)/bin/python || $(BIN)/python -m venv $(PEERS)
 	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check \
