@@ -51,10 +51,10 @@ def marlin_json(*args: str | Path, env: Mapping[str, str]) -> Any:
 
 
 class MarlinUp:
-    """A `marlin up` with its embedded broker, in a home of its own."""
+    """A `marlin up` in a home of its own; with its embedded broker, unless `env` names another."""
 
-    def __init__(self, home: Path) -> None:
-        self.env = {"MARLIN_HOME": str(home)}
+    def __init__(self, home: Path, env: Mapping[str, str] | None = None) -> None:
+        self.env = {**(env or {}), "MARLIN_HOME": str(home)}
         self.output = home / "up.out"
         home.mkdir(exist_ok=True)
         with self.output.open("w") as output:

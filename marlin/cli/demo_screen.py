@@ -17,6 +17,9 @@ from marlin.cli.figures import amount, budget_bar, grams, millilitres, spread, w
 
 __all__ = ["Progress", "show_summary"]
 
+_WIDE = 120
+"""Terminal columns from which on everything fits."""
+
 _BAR_WIDTH = 30
 _AGENT_BAR_CELLS = 20
 
@@ -70,11 +73,13 @@ def _bar(done: float, total: float, colour: str = "cyan") -> ProgressBar:
 
 def show_summary(console: Console, report: DemoReport, database: str) -> None:
     """Print the summary; every number comes from `report`."""
+    wide = console.width >= _WIDE
     console.print(_headline(report))
     aborted = report.with_status("aborted")
     if aborted:
-        console.print(_title("Runs stopped by their carbon budget"), _aborted(report))
-    console.print(_title("Carbon by agent"), _agents(report))
+        reasons = ", ".join(sorted({run["reason"] or "no reason" for run in aborted}))
+        console.print(_title(f"Aborted runs: {reasons}"), _aborted(report, wide=wide))
+    console.print(_title("Carbon by agent"), _agents(report, wide=wide))
     console.print(_title("Energy by model"), _models(report))
     console.print(_title("Look for yourself"))
     console.print(f"  DuckDB   [bold]{database}[/]", soft_wrap=True, highlight=False)
@@ -122,47 +127,49 @@ def _headline(report: DemoReport) -> Panel:
     )
 
 
-def _aborted(report: DemoReport) -> Table:
-    table = _table(("run", "left"), ("workflow", "left"), ("reason", "left"), ("budget", "left"))
-    table.add_column("over by", justify="right")
-    table.add_column("runtime", style="dim")
+def _aborted(report: DemoReport, *, wide: bool) -> Table:
+    table = _table(("run", "left"), ("budget", "left"), ("over by", "right"))
+    if wide:
+        table.add_column("workflow", no_wrap=True)
+        table.add_column("runtime", style="dim", no_wrap=True)
     for run in report.with_status("aborted"):
+        more = (
+            f"{run['project']}: {run['task']}",
+            run["ack_outcome"] or "not acknowledged",
+        )
         table.add_row(
             run["run_id"],
-            f"{run['project']}: {run['task']}",
-            run["reason"] or "",
             budget_bar(run["carbon_g"], run["carbon_budget_g"]),
             Text(grams(run["overshoot_g"] or 0.0), style="red"),
-            run["ack_outcome"] or "not acknowledged",
+            *(more if wide else ()),
         )
     return table
 
 
-def _agents(report: DemoReport) -> Table:
+def _agents(report: DemoReport, *, wide: bool) -> Table:
     table = _table(
         ("workflow", "left"),
         ("agent", "left"),
-        ("runs", "right"),
         ("calls", "right"),
         ("tokens", "right"),
-        ("energy", "right"),
         ("carbon", "right"),
         ("range", "right"),
-        ("", "left"),
     )
+    if wide:
+        table.add_column("energy", justify="right", no_wrap=True)
+        table.add_column("", no_wrap=True)
     most_g = max((agent["carbon_g"] for agent in report.agents), default=0.0)
     for agent in report.agents:
         cells = round(_AGENT_BAR_CELLS * agent["carbon_g"] / most_g) if most_g else 0
+        more = (watt_hours(agent["energy_wh"]), Text("█" * cells, style="cyan"))
         table.add_row(
             agent["project"],
             agent["agent_id"],
-            f"{agent['runs']}",
             f"{agent['calls']}",
             f"{agent['tokens']:,}",
-            watt_hours(agent["energy_wh"]),
             grams(agent["carbon_g"]),
             Text(spread(agent["carbon_g_low"], agent["carbon_g_high"]), style="dim"),
-            Text("█" * cells, style="cyan"),
+            *(more if wide else ()),
         )
     return table
 
@@ -192,5 +199,5 @@ def _models(report: DemoReport) -> Table:
 def _table(*columns: tuple[str, str]) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=True)
     for name, justify in columns:
-        table.add_column(name, justify="right" if justify == "right" else "left")
+        table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
     return table

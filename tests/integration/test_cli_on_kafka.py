@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import COMMAND, environment, marlin, marlin_json
+from command_line import COMMAND, MarlinUp, environment, marlin, marlin_json
 from pipeline import commands, read_all
 
 from marlin.schemas import EVENT, Usage, command_id
@@ -139,6 +139,26 @@ def test_a_replay_is_counted_exactly_and_again_when_repeated(
             assert process.wait(timeout=60) == 0
             assert not (tmp_path / name).exists()
     until(env, [{"n": 6, "i": 13, "o": 130}])
+
+
+def test_up_uses_the_cluster_that_is_configured(env: dict[str, str], tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text(ROWS)
+    up = MarlinUp(tmp_path / "home", env)
+    try:
+        assert env["MARLIN_KAFKA__BOOTSTRAP_SERVERS"] in up.said
+        assert "embedded" not in up.said
+        marlin_json("replay", trace, *CALLS, env=up.env)
+        up.until(COUNTS, [{"n": 3, "i": 6, "o": 60}])
+        assert up.interrupt() == 0, up.said
+
+        # The cluster remembers: what came while it was down is counted when it is up again.
+        marlin_json("replay", trace, *CALLS, env=up.env)
+        up = MarlinUp(tmp_path / "home", env)
+        up.until(COUNTS, [{"n": 6, "i": 12, "o": 120}])
+        assert up.interrupt() == 0, up.said
+    finally:
+        up.kill()
 
 
 def test_events_that_were_counted_are_not_counted_again(
