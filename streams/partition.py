@@ -22,7 +22,7 @@ from marlin.schemas import (
 )
 from marlin.streams.decode import RawRecord, Refusal, decode_batch
 from marlin.streams.run import Breach, Run
-from marlin.streams.totals import Footprint, footprint
+from marlin.totals import Footprint, footprint
 
 __all__ = ["POSITION_KEY", "Fingerprint", "Letter", "Outcome", "Partition", "Row", "Tombstone"]
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 from marlin import budget
 from marlin.schemas import AbortAcknowledged, Policy, RunFinished, RunStarted, Usage
 from marlin.streams.sequence import SequenceWindow
-from marlin.streams.totals import Footprint, Totals
+from marlin.totals import Footprint, Totals
 
 __all__ = ["OTHER_AGENTS", "Breach", "Run"]
 
@@ -121,10 +121,7 @@ class Run:
         limit_g = budget.enforced_budget_g(self.policy)
         if limit_g is None:
             return
-        totals = self.totals
-        spent_g = budget.spent_g(
-            self.policy, totals.carbon_g_low, totals.carbon_g, totals.carbon_g_high
-        )
+        spent_g = self.totals.spent_g(self.policy)
         for share in budget.reached_warnings(self.policy, spent_g):
             if share not in self.warned:
                 self.warned.append(share)

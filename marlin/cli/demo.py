@@ -129,7 +129,7 @@ async def _watch(
 
     def on_carbon(event: CarbonEvent) -> None:
         progress.calls += 1
-        progress.carbon_g += event.footprint.carbon_g.central
+        progress.carbon_g += event.carbon_g
 
     def on_result(result: RunResult) -> None:
         progress.finished += 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from marlin.runtime.totals import Footprint
 from marlin.schemas import Usage
+from marlin.totals import Footprint
 
 __all__ = ["CarbonEvent"]
 
@@ -43,14 +43,14 @@ class CarbonEvent:
     @property
     def energy_wh(self) -> float:
         """Energy of this call, central [Wh]."""
-        return self.footprint.energy_wh.central
+        return self.footprint.energy_wh
 
     @property
     def carbon_g(self) -> float:
         """Operational carbon of this call, central [gCO2e]."""
-        return self.footprint.carbon_g.central
+        return self.footprint.carbon_g
 
     @property
     def water_ml(self) -> float:
         """Water of this call, central [mL]."""
-        return self.footprint.water_ml.central
+        return self.footprint.water_ml

@@ -23,7 +23,6 @@ from marlin.estimation import Estimator
 from marlin.runtime.carbon_event import CarbonEvent
 from marlin.runtime.client import TokenUsage
 from marlin.runtime.result import RunStatus
-from marlin.runtime.totals import Totals, footprint
 from marlin.schemas import (
     AbortAcknowledged,
     Command,
@@ -34,6 +33,7 @@ from marlin.schemas import (
     Usage,
 )
 from marlin.schemas.runs import Outcome
+from marlin.totals import Totals, footprint
 
 __all__ = ["CarbonListener", "EventSink", "Run", "RunScope", "Stop"]
 
@@ -192,8 +192,8 @@ class Run:
             event = CarbonEvent(
                 usage=usage,
                 footprint=taken,
-                run_carbon_g=self.totals.carbon_g.central,
-                run_water_ml=self.totals.water_ml.central,
+                run_carbon_g=self.totals.carbon_g,
+                run_water_ml=self.totals.water_ml,
                 budget_g=self.budget_g,
                 breached=self._check_budget(agent_id),
             )

@@ -154,8 +154,8 @@ class Workflow:
         totals = self._run.agent_totals(ended.agent_id)
         output_key, carbon_key, water_key = shared_keys(ended.agent_id)
         self._shared[output_key] = ended.output
-        self._shared[carbon_key] = totals.carbon_g.central
-        self._shared[water_key] = totals.water_ml.central
+        self._shared[carbon_key] = totals.carbon_g
+        self._shared[water_key] = totals.water_ml
 
     async def _await_command(self) -> None:
         """Give the pipeline a moment to see the breach that we see already.
@@ -202,11 +202,11 @@ def _result(run: Run, ended: Sequence[_Ended]) -> RunResult:
         stopped_by=stopped_by,
         command_id=stop.command_id if stop else None,
         carbon_budget_g=run.budget_g,
-        total_carbon_g=totals.carbon_g.central,
-        carbon_range_g=totals.carbon_g.snapshot(),
-        total_embodied_g=totals.embodied_g.central,
-        total_water_ml=totals.water_ml.central,
-        total_energy_wh=totals.energy_wh.central,
+        total_carbon_g=totals.carbon_g,
+        carbon_range_g=totals.carbon_range_g,
+        total_embodied_g=totals.embodied_g,
+        total_water_ml=totals.water_ml,
+        total_energy_wh=totals.energy_wh,
         total_tokens=totals.tokens,
         total_cost_usd=totals.cost_usd,
         agent_states=tuple(_state(run, one) for one in ended),
@@ -222,10 +222,10 @@ def _state(run: Run, ended: _Ended) -> AgentState:
         status=ended.status,
         calls=totals.calls,
         tokens=totals.tokens,
-        energy_wh=totals.energy_wh.central,
-        carbon_g=totals.carbon_g.central,
-        carbon_range_g=totals.carbon_g.snapshot(),
-        water_ml=totals.water_ml.central,
+        energy_wh=totals.energy_wh,
+        carbon_g=totals.carbon_g,
+        carbon_range_g=totals.carbon_range_g,
+        water_ml=totals.water_ml,
         cost_usd=totals.cost_usd,
         output=ended.output,
         error=ended.error,

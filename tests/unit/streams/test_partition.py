@@ -24,7 +24,7 @@ from marlin.schemas import (
 )
 from marlin.streams.partition import POSITION_KEY, Outcome, Partition, Tombstone
 from marlin.streams.run import MAX_AGENTS, OTHER_AGENTS
-from marlin.streams.totals import footprint
+from marlin.totals import footprint
 
 CALL_G = footprint(
     usage(), default_estimator().coefficients("gpt-4o", "openai", "us-east-1", NOW)

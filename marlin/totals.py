@@ -1,12 +1,14 @@
-"""Sums over model calls. Pure."""
+"""The footprint of a call, and sums over calls. Pure; the worker and the SDK share it, so that
+both come to the same grams, to the bit."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Self
 
-from marlin.estimation import Coefficients
-from marlin.schemas import Usage
+from marlin import budget
+from marlin.estimation import Coefficients, Range
+from marlin.schemas import Policy, Usage
 
 __all__ = ["Footprint", "Totals", "footprint"]
 
@@ -56,8 +58,9 @@ _COUNTS = (
     "cache_write_tokens",
     "output_tokens",
     "reasoning_tokens",
+    "priced_calls",
 )
-_SUMS = (*Footprint._fields, "cost_usd")
+_SUMS = (*Footprint._fields, "known_cost_usd")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -75,6 +78,8 @@ class Totals:
     cache_write_tokens: int
     output_tokens: int
     reasoning_tokens: int
+    priced_calls: int
+    """Calls whose cost is known [count]."""
     energy_wh: float
     energy_wh_low: float
     energy_wh_high: float
@@ -87,8 +92,8 @@ class Totals:
     water_ml: float
     water_ml_low: float
     water_ml_high: float
-    cost_usd: float
-    """Sum of the known costs."""
+    known_cost_usd: float
+    """Sum of the known costs [USD]."""
     first_event_at: datetime | None
     last_event_at: datetime | None
 
@@ -121,12 +126,34 @@ class Totals:
         self.water_ml_low += of.water_ml_low
         self.water_ml_high += of.water_ml_high
         if usage.cost_usd is not None:
-            self.cost_usd += usage.cost_usd
+            self.priced_calls += 1
+            self.known_cost_usd += usage.cost_usd
         time = usage.time
         if self.first_event_at is None or time < self.first_event_at:
             self.first_event_at = time
         if self.last_event_at is None or time > self.last_event_at:
             self.last_event_at = time
+
+    @property
+    def tokens(self) -> int:
+        """All tokens, cached ones included [count]."""
+        cached = self.cache_read_tokens + self.cache_write_tokens
+        return self.input_tokens + cached + self.output_tokens
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Sum of the known costs [USD]; None where calls were made and none said its cost."""
+        return None if self.calls and not self.priced_calls else self.known_cost_usd
+
+    @property
+    def carbon_range_g(self) -> Range:
+        """Operational carbon with its range [gCO2e]. Ends add up with ends: a factor's error is
+        shared by all calls and does not average out."""
+        return Range(self.carbon_g_low, self.carbon_g, self.carbon_g_high)
+
+    def spent_g(self, policy: Policy) -> float:
+        """What counts against the policy's budget [gCO2e]."""
+        return budget.spent_g(policy, self.carbon_g_low, self.carbon_g, self.carbon_g_high)
 
     def dump(self) -> list[Any]:
         """As JSON: values in the order of `__slots__`, times as microseconds since 1970."""
