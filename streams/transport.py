@@ -121,9 +121,14 @@ class Consumer(driver.Consumer):
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
         async with self._fetching:
+            # A copy: a rebalance empties Faust's set, and aiokafka takes an empty one for all
+            # partitions. What it then fetched would be dropped as not active.
+            active = set(active_partitions or ())
+            if not active:
+                return {}
             self._fetched_epoch = self._epoch
             # Not the second that Faust asks for: a seek waits for this.
-            return await super()._getmany(active_partitions, min(timeout, _LONGEST_FETCH_S))
+            return await super()._getmany(active, min(timeout, _LONGEST_FETCH_S))
 
     def _chunks(self, records: Mapping[Any, list[Record]]) -> Iterator[tuple[TP, list[Record]]]:
         size = cast(BatchingApp, self.app).batch_records
@@ -218,9 +223,14 @@ class Consumer(driver.Consumer):
         await self.seek_batches(partition, offset)
 
     async def perform_seek(self) -> None:
-        """Seek every partition to its committed offset."""
+        """Seek every partition to its committed offset, or to its start."""
         async with self._fetching:
             await super().perform_seek()
+            for tp in self.assignment():
+                # aiokafka leaves partitions without a committed offset where they are, beyond
+                # what was fetched and dropped; it would wait there for the next event.
+                if self.app.topics.acks_enabled_for(tp.topic) and not self._read_offset[tp]:
+                    await self._thread.seek_in_thread(tp, 0)
         self._forget(list(self._deliveries))
 
     def stop_flow(self) -> None:
