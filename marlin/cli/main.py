@@ -9,7 +9,20 @@ import typer
 from typer.core import TyperGroup
 
 import marlin
-from marlin.cli import abort, demo, estimate, rebuild, replay, runs, service, sql, topics, up
+from marlin.cli import (
+    abort,
+    demo,
+    doctor,
+    estimate,
+    gateway,
+    rebuild,
+    replay,
+    runs,
+    service,
+    sql,
+    topics,
+    up,
+)
 from marlin.cli.console import print_error
 from marlin.errors import MarlinError
 
@@ -58,5 +71,18 @@ def _main(  # pyright: ignore[reportUnusedFunction]  # typer calls it
     logging.getLogger().addHandler(logging.NullHandler())
 
 
-for _module in (demo, up, replay, runs, abort, sql, estimate, service, topics, rebuild):
+for _module in (
+    demo,
+    up,
+    replay,
+    runs,
+    abort,
+    sql,
+    estimate,
+    service,
+    gateway,
+    topics,
+    doctor,
+    rebuild,
+):
     _module.register(app)

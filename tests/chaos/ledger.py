@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from marlin.reconcile import Account
 from marlin.schemas import Policy, RunStarted, Usage
 
-__all__ = ["Ledger", "Sums", "record_load"]
+__all__ = ["Ledger", "record_load"]
 
 _MODELS = ("small-7b", "medium-13b", "large-70b", "gpt-4o", "claude-sonnet-4", "nobody-knows-70b")
 _REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-1", "unheard-of-1")
@@ -18,41 +19,22 @@ _START = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 @dataclass(slots=True)
-class Sums:
-    """What a run or an agent adds up to: counts, exactly."""
-
-    calls: int = 0
-    input_tokens: int = 0
-    cache_read_tokens: int = 0
-    output_tokens: int = 0
-
-    def add(self, usage: Usage) -> None:
-        """Count one call."""
-        self.calls += 1
-        self.input_tokens += usage.input_tokens
-        self.cache_read_tokens += usage.cache_read_tokens
-        self.output_tokens += usage.output_tokens
-
-
-@dataclass(slots=True)
 class Ledger:
     """Events in the order each run sends them, and the sums they must lead to."""
 
     events: list[RunStarted | Usage] = field(default_factory=list[RunStarted | Usage])
-    runs: dict[str, Sums] = field(default_factory=dict[str, Sums])
-    agents: dict[tuple[str, str], Sums] = field(default_factory=dict[tuple[str, str], Sums])
+    account: Account = field(default_factory=Account)
     budgets_g: dict[str, float] = field(default_factory=dict[str, float])
 
     @property
     def calls(self) -> int:
         """Usage events, without the duplicates that producers add."""
-        return sum(sums.calls for sums in self.runs.values())
+        return self.account.total.calls
 
     def add(self, usage: Usage) -> None:
         """Record one call."""
         self.events.append(usage)
-        self.runs.setdefault(usage.run_id, Sums()).add(usage)
-        self.agents.setdefault((usage.run_id, usage.agent_id), Sums()).add(usage)
+        self.account.add(usage)
 
 
 def record_load(*, seed: int, runs: int, calls: int) -> Ledger:
@@ -66,7 +48,7 @@ def record_load(*, seed: int, runs: int, calls: int) -> Ledger:
         policy = Policy(carbon_budget_g=budget_g, warn_at=(0.5,) if index % 10 == 0 else ())
         ledger.events.append(RunStarted(run_id=run_id, time=_START, policy=policy))
     for number, run_id in enumerate(_order(rng, names, calls)):
-        sums = ledger.runs.get(run_id)
+        sums = ledger.account.runs.get(run_id)
         ledger.add(_usage(rng, run_id, seq=sums.calls if sums else 0, number=number))
     return ledger
 

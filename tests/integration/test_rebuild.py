@@ -116,12 +116,13 @@ async def test_the_rebuilt_database_is_the_same_and_the_sink_goes_on_with_it(
     assert (result.after.commands, result.after.dead_letters) == (1, 2)
     assert result.lost == ()
     assert told[-1] == (len(LOAD), len(LOAD))
-    assert result.kept == kept_path(settings.database_path)
+    kept_at = kept_path(settings.database_path)
+    assert result.kept == kept_at
     assert sorted(path.name for path in settings.home_dir.glob("marlin.duckdb*")) == [
         "marlin.duckdb",
         "marlin.duckdb.before-rebuild",
     ]
-    with closing(open_database(result.kept, read_only=True)) as kept:
+    with closing(open_database(kept_at, read_only=True)) as kept:
         assert kept.execute("SELECT count(*) FROM events").fetchall() == [(599,)]
 
     await publish(settings, usages(500, 700))  # a hundred of them come again

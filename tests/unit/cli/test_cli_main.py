@@ -15,7 +15,8 @@ from marlin.errors import QueryError
 
 COMMANDS = (
     *("demo", "up", "replay", "runs", "abort", "sql", "estimate", "models", "worker", "sink"),
-    *("topics create", "topics list", "rebuild"),
+    "gateway",
+    *("topics create", "topics list", "doctor", "rebuild"),
 )
 
 HEAVY = ("aiokafka", "duckdb", "faust", "numpy", "pyarrow", "pydantic", "starlette", "uvicorn")
@@ -75,7 +76,15 @@ def test_invalid_settings_are_named_as_the_user_wrote_them(command: list[str]) -
 
 
 @pytest.mark.parametrize(
-    "command", [["worker"], ["sink"], ["topics", "create"], ["topics", "list"], ["abort", "run-1"]]
+    "command",
+    [
+        ["worker"],
+        ["sink"],
+        ["gateway"],
+        ["topics", "create"],
+        ["topics", "list"],
+        ["abort", "run-1"],
+    ],
 )
 def test_without_a_cluster_commands_say_how_to_get_one(command: list[str]) -> None:
     result = CliRunner().invoke(app, command)
