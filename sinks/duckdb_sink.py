@@ -154,6 +154,9 @@ class DuckDBSink:
             self._connection.unregister("batch_usages")
 
     def _with_source_id(self, usages: ArrowTable) -> ArrowTable:
+        # In one piece DuckDB writes whole row groups at once; in several it writes a few rows of
+        # each, and again, twice as large, at the next checkpoint.
+        usages = usages.combine_chunks()
         topics = usages["source_topic"].combine_chunks().dictionary_encode()
         ids = [self._positions.source_id(topic) for topic in topics.dictionary.to_pylist()]
         source_ids = arrow.array(ids, arrow.int32()).take(topics.indices)
