@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["KafkaSettings", "Settings", "SinkSettings", "WorkerSettings"]
+__all__ = ["GatewaySettings", "KafkaSettings", "Settings", "SinkSettings", "WorkerSettings"]
 
 
 class _Group(BaseModel):
@@ -87,6 +87,33 @@ class SinkSettings(_Group):
     query_max_rows: Annotated[int, Field(ge=1)] = 1_000_000
 
 
+class GatewaySettings(_Group):
+    """Events over HTTP: `marlin gateway`."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Other machines reach only another one, which needs a token."""
+    port: Annotated[int, Field(ge=1, le=65_535)] = 8585
+    """Port to listen on."""
+    token: SecretStr | None = None
+    """Senders must give it as a bearer token, 16 characters or more. Unset: they need none."""
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 2 * 1024 * 1024
+    """Requests above this are refused [bytes]."""
+    max_batch_events: Annotated[int, Field(ge=1, le=100_000)] = 5000
+    """Most events in one request."""
+    request_timeout_s: Annotated[float, Field(gt=0)] = 10.0
+    """Longest that a request's body may take to come, and then Kafka to confirm its events [s]."""
+
+    @field_validator("token")
+    @classmethod
+    def _is_hard_to_guess(cls, token: SecretStr | None) -> SecretStr | None:
+        # An empty one, as from a variable that was never filled, must not open the gateway.
+        if token is not None and len(token.get_secret_value()) < 16:
+            raise ValueError(
+                "a token of at least 16 characters is expected, as from `openssl rand -hex 16`"
+            )
+        return token
+
+
 class Settings(BaseSettings):
     """All settings. `Settings()` reads the environment."""
 
@@ -106,6 +133,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     worker: WorkerSettings = WorkerSettings()
     sink: SinkSettings = SinkSettings()
+    gateway: GatewaySettings = GatewaySettings()
 
     @property
     def home_dir(self) -> Path:

@@ -17,7 +17,15 @@ import typer
 
 from marlin.cli.loop import on_signals, run_async
 
-__all__ = ["LogLevel", "register"]
+__all__ = [
+    "LogLevel",
+    "LogLevelOption",
+    "ReadyFile",
+    "Service",
+    "configure_logging",
+    "register",
+    "serve",
+]
 
 
 class LogLevel(str, Enum):  # noqa: UP042  typer reads the values of a str enum
@@ -59,14 +67,14 @@ def worker(log_level: LogLevelOption = LogLevel.INFO, ready_file: ReadyFile = No
 
     Example: `MARLIN_KAFKA__BOOTSTRAP_SERVERS=kafka:9092 marlin worker`
     """
-    _configure_logging(log_level)
+    configure_logging(log_level)
     from marlin.cli.settings import load_settings
 
     settings = load_settings()
     from marlin.streams.worker import run_worker
 
     settings.home_dir.mkdir(parents=True, exist_ok=True)
-    _serve("worker", partial(run_worker, settings), ready_file)
+    serve("worker", partial(run_worker, settings), ready_file)
 
 
 def sink(log_level: LogLevelOption = LogLevel.INFO, ready_file: ReadyFile = None) -> None:
@@ -77,16 +85,17 @@ def sink(log_level: LogLevelOption = LogLevel.INFO, ready_file: ReadyFile = None
 
     Example: `MARLIN_SINK__DATABASE=carbon.duckdb marlin sink`
     """
-    _configure_logging(log_level)
+    configure_logging(log_level)
     from marlin.cli.settings import load_settings
 
     settings = load_settings()
     from marlin.sinks.service import run_sink
 
-    _serve("sink", partial(run_sink, settings), ready_file)
+    serve("sink", partial(run_sink, settings), ready_file)
 
 
-def _serve(name: str, service: Service, ready_file: Path | None) -> None:
+def serve(name: str, service: Service, ready_file: Path | None) -> None:
+    """Run `service` until a stop signal; print a line and write the file when it is ready."""
     run_async(_run(name, service, ready_file))
 
 
@@ -118,7 +127,8 @@ async def _announce(name: str, ready: asyncio.Event, ready_file: Path | None) ->
         partial_file.replace(ready_file)
 
 
-def _configure_logging(level: LogLevel) -> None:
+def configure_logging(level: LogLevel) -> None:
+    """Log to stderr from `level` on. Call it before what logs is imported."""
     logging.basicConfig(
         level=level.value.upper(),
         stream=sys.stderr,

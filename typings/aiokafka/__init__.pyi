@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 
+from aiokafka.client import AIOKafkaClient
 from aiokafka.structs import RecordMetadata
 
 class TopicPartition(NamedTuple):
@@ -94,6 +95,7 @@ class BatchBuilder:
     def record_count(self) -> int: ...
 
 class AIOKafkaProducer:
+    client: AIOKafkaClient
     def __init__(self, **options: Any) -> None: ...
     async def start(self) -> None: ...
     async def stop(self) -> None: ...

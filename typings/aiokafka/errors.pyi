@@ -1,6 +1,7 @@
 class KafkaError(RuntimeError):
     errno: int
     message: str
+    retriable: bool
 
 class KafkaConnectionError(KafkaError): ...
 class KafkaTimeoutError(KafkaError): ...

@@ -1,0 +1,1 @@
+"""HTTP: the ingest gateway, for runtimes that do not speak Kafka."""
