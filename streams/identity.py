@@ -9,12 +9,14 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from faust.types import TP
 
+from marlin.broker.offsets import read_ends
 from marlin.errors import StateError
 from marlin.streams.partition import Fingerprint
 
 __all__ = ["log_has"]
 
 _READ_TIMEOUT_S = 15.0
+_FETCH_WAIT_MS = 20
 
 
 async def log_has(client_options: dict[str, Any], tp: TP, fingerprint: Fingerprint | None) -> bool:
@@ -26,16 +28,17 @@ async def log_has(client_options: dict[str, Any], tp: TP, fingerprint: Fingerpri
     if fingerprint is None:
         return True
     partition = TopicPartition(*tp)
-    consumer = AIOKafkaConsumer(**client_options, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(
+        **client_options, enable_auto_commit=False, fetch_max_wait_ms=_FETCH_WAIT_MS
+    )
     await consumer.start()
     try:
-        consumer.assign([partition])
-        if (await consumer.end_offsets([partition]))[partition] <= fingerprint.offset:
-            return False
-        if (await consumer.beginning_offsets([partition]))[partition] > fingerprint.offset:
-            return True
-        consumer.seek(partition, fingerprint.offset)
         async with asyncio.timeout(_READ_TIMEOUT_S):
+            if (await read_ends(consumer, [partition]))[partition] <= fingerprint.offset:
+                return False
+            if (await consumer.beginning_offsets([partition]))[partition] > fingerprint.offset:
+                return True
+            consumer.seek(partition, fingerprint.offset)
             record = await consumer.getone(partition)
     except TimeoutError as exc:
         raise StateError(
