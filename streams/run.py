@@ -108,9 +108,13 @@ class Run:
         agent.add(usage, of)
 
     def apply_lifecycle(self, event: RunStarted | RunFinished | AbortAcknowledged) -> None:
-        """Take what a lifecycle event says. Repeating one changes nothing."""
+        """Take what a lifecycle event says. Repeating one changes nothing.
+
+        The first `run.started` sets the policy: a later one cannot lift a budget.
+        """
         if isinstance(event, RunStarted):
-            self.policy = event.policy
+            if self.policy is _NO_POLICY:
+                self.policy = event.policy
         elif isinstance(event, RunFinished):
             self.status = event.status
         else:

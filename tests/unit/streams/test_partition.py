@@ -163,6 +163,16 @@ def test_a_policy_that_comes_after_the_spending_is_checked_at_once() -> None:
     assert command.caused_by is None
 
 
+def test_a_later_start_cannot_lift_a_budget() -> None:
+    partition = new_partition()
+    outcome = apply(partition, *log(started(carbon_budget_g=0.0), started(), usage()))
+    assert len(commands(outcome)) == 1
+
+    again = recovered(outcome.rows)
+    apply(again, record(started(carbon_budget_g=9.0), 3))
+    assert again.runs["run-1"].policy.carbon_budget_g == 0.0
+
+
 @pytest.mark.parametrize(
     "policy", [{"carbon_budget_g": None}, {"carbon_budget_g": 0.0, "enable_environmental": False}]
 )
