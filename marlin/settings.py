@@ -79,8 +79,9 @@ class SinkSettings(_Group):
 
     database: Path | None = None
     """DuckDB file. Unset: `marlin.duckdb` in `MARLIN_HOME`."""
-    batch_records: Annotated[int, Field(ge=1)] = 50_000
-    """Most records in one transaction."""
+    batch_records: Annotated[int, Field(ge=1)] = 122_880
+    """Most records in one transaction. The default is DuckDB's row group: a full one is compressed
+    once and skips the write-ahead log."""
     flush_interval_s: Annotated[float, Field(gt=0)] = 0.2
     """Longest a record waits for its transaction [s]."""
     query_timeout_s: Annotated[float, Field(gt=0)] = 30.0

@@ -19,8 +19,8 @@ from marlin.reconcile import Account, compare, table_account
 from marlin.schemas import CARBON_RECORDS, Carbon, Command, Policy, Usage
 from marlin.settings import Settings
 from marlin.sinks.identity import identity_of
-from marlin.totals import footprint
 from marlin.topics import Topics
+from marlin.totals import footprint
 
 __all__ = ["Accounts", "differences", "gather"]
 
