@@ -10,6 +10,8 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
+from typing import Any
 
 import orjson
 from pydantic import ValidationError
@@ -111,11 +113,12 @@ def read_events(body: bytes, layout: Format, *, max_events: int) -> list[Event] 
 
 def _of_json(body: bytes) -> Iterator[tuple[int, bytes | None]]:
     try:
-        content = orjson.loads(body)
+        content: Any = orjson.loads(body)
     except ValueError as exc:
         raise _NotJsonError(f"a JSON object or array is expected: {exc}") from exc
     # Each is written again, as Pydantic tells JSON from Python only when it reads bytes.
-    for index, element in enumerate(content if isinstance(content, list) else [content]):
+    elements: list[Any] = content if isinstance(content, list) else [content]
+    for index, element in enumerate(elements):
         try:
             yield index, orjson.dumps(element)
         except TypeError:
