@@ -17,6 +17,7 @@ import orjson
 from pydantic import ValidationError
 
 from marlin.schemas import EVENT, Event
+from marlin.sinks.untyped import is_list
 
 __all__ = [
     "MAX_EVENT_BYTES",
@@ -117,8 +118,7 @@ def _of_json(body: bytes) -> Iterator[tuple[int, bytes | None]]:
     except ValueError as exc:
         raise _NotJsonError(f"a JSON object or array is expected: {exc}") from exc
     # Each is written again, as Pydantic tells JSON from Python only when it reads bytes.
-    elements: list[Any] = content if isinstance(content, list) else [content]
-    for index, element in enumerate(elements):
+    for index, element in enumerate(content if is_list(content) else [content]):
         try:
             yield index, orjson.dumps(element)
         except TypeError:
