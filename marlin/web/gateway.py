@@ -193,7 +193,10 @@ def _digest(secret: bytes) -> bytes:
 
 async def _as_problem(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
-    return problem(exc.status_code, exc.detail, headers=exc.headers)
+    # Its body may not have been read, and may never end: uvicorn would go on taking it.
+    return problem(
+        exc.status_code, exc.detail, headers={**(exc.headers or {}), "Connection": "close"}
+    )
 
 
 def _listen(settings: GatewaySettings, insecure: bool) -> socket.socket:

@@ -10,8 +10,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from pydantic import ValidationError
@@ -114,11 +113,12 @@ def read_events(body: bytes, layout: Format, *, max_events: int) -> list[Event] 
 
 def _of_json(body: bytes) -> Iterator[tuple[int, bytes | None]]:
     try:
-        content: Any = orjson.loads(body)
+        content = orjson.loads(body)
     except ValueError as exc:
         raise _NotJsonError(f"a JSON object or array is expected: {exc}") from exc
-    # Each is written again, as Pydantic tells JSON from Python only when it reads bytes.
-    for index, element in enumerate(content if is_list(content) else [content]):
+    elements = cast("list[Any]", content) if isinstance(content, list) else [content]
+    # Each is written again: the contracts are strict about JSON, so Pydantic must read JSON.
+    for index, element in enumerate(elements):
         try:
             yield index, orjson.dumps(element)
         except TypeError:

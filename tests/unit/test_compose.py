@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ from typing import Any
 import pytest
 import yaml
 from brokers.apache import POM
+from http_gateway import served
+from pydantic import SecretStr, ValidationError
 
 from marlin.broker.cluster import DEAD_LETTER_HEADROOM_BYTES
-from marlin.settings import KafkaSettings
+from marlin.settings import GatewaySettings, KafkaSettings
 from marlin.topics import Topics
 
 ROOT = Path(__file__).parents[2]
@@ -132,7 +136,7 @@ def test_the_broker_is_reachable_from_this_machine_only() -> None:
 def test_nothing_connects_before_the_broker_is_healthy_and_has_topics() -> None:
     assert SERVICES["kafka"]["healthcheck"]["test"][0] == "CMD"
     assert SERVICES["topics"]["depends_on"] == {"kafka": {"condition": "service_healthy"}}
-    for name in ("worker", "sink"):
+    for name in ("worker", "sink", "gateway"):
         assert SERVICES[name]["depends_on"] == {
             "kafka": {"condition": "service_healthy"},
             "topics": {"condition": "service_completed_successfully"},
@@ -159,6 +163,35 @@ def test_services_write_the_file_that_the_health_check_looks_for(name: str) -> N
 
     assert command[0] == name
     assert f'CMD ["test", "-f", "{ready}"]' in health_check
+
+
+def test_the_gateway_is_reached_by_others_with_a_token_only() -> None:
+    gateway, settings = SERVICES["gateway"], GatewaySettings()
+
+    assert gateway["command"] == ["gateway", "--host", "0.0.0.0"]
+    assert gateway["ports"] == [f"{settings.port}:{settings.port}"]
+    # `:?` would fail every command on the file, also for who wants only Kafka.
+    assert gateway["environment"]["MARLIN_GATEWAY__TOKEN"] == "${MARLIN_GATEWAY__TOKEN:-}"
+    with pytest.raises(ValidationError, match="at least 16 characters"):
+        GatewaySettings(token=SecretStr(""))
+
+
+async def test_the_gateways_health_check_sees_whether_it_lives() -> None:
+    settings = GatewaySettings()
+    address = f"http://127.0.0.1:{settings.port}"
+    runner, _, script = SERVICES["gateway"]["healthcheck"]["test"][1:]
+    assert runner == "python"
+
+    async def check(script: str) -> int:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", script, stderr=asyncio.subprocess.DEVNULL
+        )
+        return await process.wait()
+
+    assert f'"{address}/healthz"' in script
+    async with served(settings) as url:
+        assert await check(script.replace(address, url)) == 0
+    assert await check(script.replace(address, url)) != 0
 
 
 def test_the_image_is_built_from_locks_and_does_not_run_as_root() -> None:
