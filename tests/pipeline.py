@@ -188,6 +188,11 @@ class PipelineProcess:
         self._process.send_signal(number)
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         """Whether it has not ended."""
         return self._process.poll() is None
