@@ -10,7 +10,6 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, cast
 
 import orjson
 from pydantic import ValidationError
@@ -116,7 +115,7 @@ def _of_json(body: bytes) -> Iterator[tuple[int, bytes | None]]:
         content = orjson.loads(body)
     except ValueError as exc:
         raise _NotJsonError(f"a JSON object or array is expected: {exc}") from exc
-    elements = cast("list[Any]", content) if isinstance(content, list) else [content]
+    elements = content if is_list(content) else [content]
     # Each is written again: the contracts are strict about JSON, so Pydantic must read JSON.
     for index, element in enumerate(elements):
         try:
