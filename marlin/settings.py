@@ -59,8 +59,9 @@ class WorkerSettings(_Group):
     commit_interval_s: Annotated[float, Field(gt=0)] = 1.0
     session_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """A worker unheard of for so long is replaced by another [s]."""
-    max_event_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
-    """Events above this are dead-lettered [bytes]."""
+    max_event_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024
+    """Events above this are dead-lettered [bytes]. The largest valid event is smaller; a hostile
+    one of a megabyte would hold its partition up for seconds while it is refused."""
     finished_run_grace_s: Annotated[float, Field(ge=0)] = 600.0
     """A finished run leaves the table so long after its last event [s]; DuckDB keeps it."""
     idle_run_expiry_s: Annotated[float, Field(gt=0)] = 86_400.0
