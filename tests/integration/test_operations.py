@@ -102,6 +102,11 @@ async def test_all_topics_grown_between_runs(apache_settings: Settings) -> None:
     grown = settings.model_copy(
         update={"kafka": settings.kafka.model_copy(update={"partitions": 5})}
     )
+
+    async def all_grown() -> bool:
+        return (await doctor(grown))["topics"].text == "all there, 5 partitions each"
+
+    await eventually(all_grown)  # brokers hear of it one after the other
     await metered(grown, calls(90, run="new"), carbon=180)
 
     checks = await doctor(grown)

@@ -259,8 +259,11 @@ async def test_topics_that_differ_in_partitions(apache_settings: Settings) -> No
     await admin.create_partitions({topics.events: NewPartitions(total_count=5)})
     await admin.close()
 
-    checks = await looked(apache_settings)
+    async def grown() -> dict[str, Check] | None:
+        found = await looked(apache_settings)
+        return found if found["topics"].status != "ok" else None
 
+    checks = await eventually(grown)  # brokers hear of it one after the other
     assert checks["topics"].status == "fail"
     assert f"{topics.events}: 5" in checks["topics"].details
     assert "accounts" not in checks
