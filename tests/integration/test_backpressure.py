@@ -26,7 +26,7 @@ from marlin.schemas import dump
 from marlin.settings import Settings
 from marlin.topics import Topics
 
-CALLS = 80_000
+CALLS = 50_000
 """Calls that are sent while a part is frozen [count]."""
 
 WARM_CALLS = 10_000
