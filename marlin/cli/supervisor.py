@@ -124,8 +124,11 @@ class Supervised:
             await asyncio.sleep(_POLL_S)
 
     def _is_ready(self) -> bool:
+        # Also of a child that was ready and has ended since: `run` starts it again.
         try:
-            return self._ready_file.read_text() == str(self.pid)
+            return self._process is not None and self._ready_file.read_text() == str(
+                self._process.pid
+            )
         except FileNotFoundError:
             return False
 
