@@ -160,7 +160,8 @@ def _faust_options(settings: Settings, cluster: Cluster, partitions: int) -> dic
         "stream_buffer_maxsize": worker.buffered_batches,
         "stream_wait_empty": True,
         "stream_recovery_delay": 0.0,
-        # The embedded broker reports end offsets that are ahead of what can be read.
+        # The embedded broker reports end offsets that are too low (`marlin.broker.offsets`), so
+        # what was read back may lie beyond them.
         "recovery_consistency_check": not cluster.embedded,
         "web_enabled": False,
     }
