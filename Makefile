@@ -58,7 +58,7 @@ schemas: $(INSTALLED) ## write schemas/generated from the contracts
 	$(BIN)/python -m marlin.schemas.generate
 
 lock: $(INSTALLED) ## pin the dependencies again (UV_FLAGS=--upgrade for newer ones)
-	$(COMPILE) --extra pipeline --group dev pyproject.toml -o $(LOCK) $(UV_FLAGS)
+	$(COMPILE) --extra pipeline --extra otel --group dev --group integrations pyproject.toml -o $(LOCK) $(UV_FLAGS)
 	$(COMPILE) --extra pipeline --constraint $(LOCK) pyproject.toml -o $(PIPELINE_LOCK) $(UV_FLAGS)
 
 clean: ## remove everything that make created, the environment too
