@@ -52,7 +52,7 @@ class Sums:
     output_tokens: int = 0
     reasoning_tokens: int = 0
 
-    def add(self, call: Usage | Carbon) -> None:
+    def add(self, call: Usage) -> None:
         """Count one call."""
         self.calls += 1
         self.input_tokens += call.input_tokens
@@ -79,7 +79,7 @@ class Account:
     runs: dict[str, Sums] = field(default_factory=dict[str, Sums])
     agents: dict[tuple[str, str], Sums] = field(default_factory=dict[tuple[str, str], Sums])
 
-    def add(self, call: Usage | Carbon) -> None:
+    def add(self, call: Usage) -> None:
         """Count one call."""
         self.runs.setdefault(call.run_id, Sums()).add(call)
         self.agents.setdefault((call.run_id, call.agent_id), Sums()).add(call)
@@ -219,21 +219,21 @@ class Lives:
 
     def add(self, carbon: Carbon, source: SourcePosition) -> None:
         """Take a carbon record, each once and in the order of its log."""
-        run = self._rows.get(carbon.run_id)
+        call = carbon.usage
+        run = self._rows.get(call.run_id)
         if run is None or position_of(source) > Position(run.epoch, run.position):
             return
         calls = carbon.run_calls
-        if calls is not None:
-            last = self._last_calls.get(carbon.run_id)
-            if last is None or calls <= last:
-                self._begin_life(carbon.run_id, cut=calls > 1)
-            self._last_calls[carbon.run_id] = calls
+        last = self._last_calls.get(call.run_id)
+        if last is None or calls <= last:
+            self._begin_life(call.run_id, cut=calls > 1)
+        self._last_calls[call.run_id] = calls
         # A row holds so many agents; what further ones did is summed up in it.
-        is_apart = carbon.agent_id in run.agents or OTHER_AGENTS not in run.agents
-        agent_id = carbon.agent_id if is_apart else OTHER_AGENTS
-        self._agents.setdefault(carbon.run_id, set()).add(agent_id)
-        self._account.runs.setdefault(carbon.run_id, Sums()).add(carbon)
-        self._account.agents.setdefault((carbon.run_id, agent_id), Sums()).add(carbon)
+        is_apart = call.agent_id in run.agents or OTHER_AGENTS not in run.agents
+        agent_id = call.agent_id if is_apart else OTHER_AGENTS
+        self._agents.setdefault(call.run_id, set()).add(agent_id)
+        self._account.runs.setdefault(call.run_id, Sums()).add(call)
+        self._account.agents.setdefault((call.run_id, agent_id), Sums()).add(call)
 
     def _begin_life(self, run_id: str, *, cut: bool) -> None:
         self._account.runs.pop(run_id, None)

@@ -1,6 +1,6 @@
 """`carbon` and `lifecycle`: what the worker derives, one record per accepted event.
 
-Fields are flat and named as the DuckDB columns are: `energy_wh` is the central value,
+Derived figures are flat and named as the DuckDB columns are: `energy_wh` is the central value,
 `energy_wh_low` and `energy_wh_high` its range.
 """
 
@@ -10,9 +10,9 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field
 
-from marlin.schemas.base import Contract, Id, Label, NonNegative, Tokens, UtcTime
+from marlin.schemas.base import Contract, Id, NonNegative
 from marlin.schemas.runs import AbortAcknowledged, RunFinished, RunStarted
-from marlin.schemas.usage import UsageQuality
+from marlin.schemas.usage import Usage
 
 __all__ = ["Carbon", "Lifecycle", "LifecycleEvent", "SourcePosition"]
 
@@ -43,26 +43,8 @@ class Carbon(Contract):
 
     type: Literal["carbon"] = "carbon"
     source: Source
-    event_id: Id
-    run_id: Id
-    agent_id: Id
-    producer_id: Id
-    seq: int
-    time: UtcTime
-    provider: Label
-    model: Id
-    region: Label
-    input_tokens: Tokens
-    cache_read_tokens: Tokens
-    cache_write_tokens: Tokens
-    output_tokens: Tokens
-    reasoning_tokens: Tokens
-    latency_s: NonNegative | None
-    cost_usd: NonNegative | None
-    tenant: Label | None
-    project: Label | None
-    labels: dict[Id, Label] | None
-    usage_quality: UsageQuality
+    usage: Usage
+    """The call, as its runtime sent it. On the wire its optional fields may be absent."""
     energy_wh: NonNegative
     energy_wh_low: NonNegative
     energy_wh_high: NonNegative
@@ -80,11 +62,11 @@ class Carbon(Contract):
     factors: Id
     quality: tuple[str, ...]
     """Codes that say what was assumed: `model_unknown`, `region_world`, …"""
-    run_calls: int | None
-    """The run's calls after this event. None on a replay, whose totals were published before."""
-    run_energy_wh: NonNegative | None
-    run_carbon_g: NonNegative | None
-    run_water_ml: NonNegative | None
+    run_calls: int
+    """The run's calls after this event [count]; the three that follow are its sums, too."""
+    run_energy_wh: NonNegative
+    run_carbon_g: NonNegative
+    run_water_ml: NonNegative
 
 
 LifecycleEvent = Annotated[

@@ -22,12 +22,16 @@ def command_id(run_id: str, cause: str) -> str:
 
 
 class Command(Contract):
-    """Abort, pause or warn a run. At-least-once: readers keep the first of each `command_id`."""
+    """Abort, pause or warn a run, or tell operators of one that does not obey.
+
+    At-least-once: readers keep the first of each `command_id`.
+    """
 
     type: Literal["command"] = "command"
     command_id: Id
     run_id: Id
-    action: Action
+    action: Action | Literal["escalate"]
+    """`escalate` is for operators, not for the runtime: it left its abort unacknowledged."""
     reason: Annotated[str, Field(min_length=1, max_length=1024)]
     budget_g: Grams | None = None
     spent_g: Grams | None = None

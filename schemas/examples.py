@@ -61,26 +61,7 @@ USAGE = Usage(
 
 CARBON = Carbon(
     source="marlin.events.v1-3-1041",
-    event_id=USAGE.event_id,
-    run_id=USAGE.run_id,
-    agent_id=USAGE.agent_id,
-    producer_id=USAGE.producer_id,
-    seq=USAGE.seq,
-    time=USAGE.time,
-    provider=USAGE.provider,
-    model=USAGE.model,
-    region=USAGE.region,
-    input_tokens=USAGE.input_tokens,
-    cache_read_tokens=USAGE.cache_read_tokens,
-    cache_write_tokens=USAGE.cache_write_tokens,
-    output_tokens=USAGE.output_tokens,
-    reasoning_tokens=USAGE.reasoning_tokens,
-    latency_s=USAGE.latency_s,
-    cost_usd=None,
-    tenant=USAGE.tenant,
-    project=None,
-    labels=None,
-    usage_quality=USAGE.usage_quality,
+    usage=USAGE,
     energy_wh=1.5,
     energy_wh_low=0.75,
     energy_wh_high=3.0,
@@ -120,6 +101,7 @@ ABORT_ACKNOWLEDGED = AbortAcknowledged(
     outcome="stopped",
     stopped_at=_at(6),
     overshoot_g=0.1,
+    overshoot_ms=180.0,
 )
 
 RUN_FINISHED = RunFinished(run_id=_RUN_ID, time=_at(6), status="aborted", reason=_CAUSE)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from marlin.schemas.base import Contract, Fraction, Grams, Id, Label, UtcTime
+from marlin.schemas.base import Contract, Fraction, Grams, Id, Label, NonNegative, UtcTime
 
 __all__ = [
     "AbortAcknowledged",
@@ -73,3 +73,5 @@ class AbortAcknowledged(Contract):
     stopped_at: UtcTime
     overshoot_g: Grams
     """What the run spent beyond its budget until it stopped [gCO2e]."""
+    overshoot_ms: NonNegative | None = None
+    """From the command, or from the breach where the runtime saw it first, to `stopped_at` [ms]."""

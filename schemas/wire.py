@@ -26,12 +26,5 @@ CARBON_RECORDS: TypeAdapter[list[CarbonRecord]] = TypeAdapter(list[CarbonRecord]
 
 
 def dump(record: Contract) -> bytes:
-    """The record as it travels: compact JSON, times in RFC 3339 with `Z`, no null fields.
-
-    Carbon records keep their nulls: they are columns.
-    """
-    keep_nulls = isinstance(record, Carbon)
-    return orjson.dumps(
-        record.model_dump(exclude_none=not keep_nulls),
-        option=orjson.OPT_UTC_Z,
-    )
+    """The record as it travels: compact JSON, times in RFC 3339 with `Z`, no null fields."""
+    return orjson.dumps(record.model_dump(exclude_none=True), option=orjson.OPT_UTC_Z)

@@ -246,9 +246,9 @@ def _carbon(usage: Usage, of: Footprint, by: Coefficients, source: str, run: Run
     """The `Carbon` record. Built as a dict: a model per event would cost more than estimating
     it; a test holds it against the contract."""
     totals = run.totals
-    record = usage.__dict__ | of._asdict()
-    record["type"] = "carbon"
-    record["source"] = source
+    record: dict[str, Any] = {"type": "carbon", "source": source, "usage": None}
+    record["usage"] = usage.model_dump(exclude_none=True)
+    record |= of._asdict()
     record["intensity_g_per_kwh"] = by.intensity_g_per_kwh
     record["method"] = by.method
     record["factors"] = by.factors

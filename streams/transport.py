@@ -70,6 +70,19 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = cast(BatchingApp, self.app).fetch_max_wait_ms
         return consumer
 
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's periodic check for a stuck partition; it only logs.
+
+        It asserts a position, which a partition just assigned or reset does not have until the
+        broker has answered; the failed assertion would end the worker.
+        """
+        kafka: Any = self._ensure_consumer()
+        subscription = kafka._subscription.subscription
+        assignment = subscription and subscription.assignment
+        state = assignment and assignment.state_value(TopicPartition(*tp))
+        if state is not None and state.has_valid_position:
+            super().verify_event_path(now, tp)
+
     async def seek_in_thread(self, tp: TP, offset: int) -> None:
         await self.call_thread(self._seek_now, tp, offset)
 

@@ -157,10 +157,10 @@ class CarbonReader:
                 continue
             source = SourcePosition.parse(carbon.source)
             if self.seen.is_new(source) and isinstance(carbon, Carbon):
-                self.account.add(carbon)
+                self.account.add(carbon.usage)
                 self.lives.add(carbon, source)
                 if source.offset < self._applied.get(Log(source.topic, source.partition), 0):
-                    self.taken_in.add(carbon)
+                    self.taken_in.add(carbon.usage)
 
 
 async def reconcile(

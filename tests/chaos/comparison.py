@@ -70,8 +70,8 @@ async def _read_carbon(settings: Settings, accounts: Accounts) -> None:
             continue
         seen.add(carbon.source)
         if isinstance(carbon, Carbon):
-            accounts.sources[carbon.run_id].append(carbon.source)
-            accounts.carbon.add(carbon)
+            accounts.sources[carbon.usage.run_id].append(carbon.source)
+            accounts.carbon.add(carbon.usage)
 
 
 async def _read_commands(settings: Settings, accounts: Accounts) -> None:

@@ -178,13 +178,16 @@ async def test_a_lost_carbon_record_is_found(settings: Settings) -> None:
     topics = Topics(settings.kafka.topic_prefix)
     carbon = (await unique_carbon(settings))[-1]
     forged = carbon.model_copy(
-        update={"source": carbon.source.rsplit("-", 1)[0] + "-900000", "seq": 99}
+        update={
+            "source": carbon.source.rsplit("-", 1)[0] + "-900000",
+            "usage": carbon.usage.model_copy(update={"seq": 99}),
+        }
     )
     producer = AIOKafkaProducer(**(await connect(settings)).producer_options())
     await producer.start()
     partition = int(carbon.source.rsplit("-", 2)[1])
     await producer.send_and_wait(
-        topics.carbon, dump(forged), key=carbon.run_id.encode(), partition=partition
+        topics.carbon, dump(forged), key=carbon.usage.run_id.encode(), partition=partition
     )
     await producer.stop()
     # Beyond the table's position: not yet to be compared with it.
@@ -195,7 +198,7 @@ async def test_a_lost_carbon_record_is_found(settings: Settings) -> None:
 
     assert accounts.status == "fail"
     assert accounts.details[0].startswith(
-        f"DuckDB events: run {carbon.run_id}: calls 10, expected 11, input_tokens 10000"
+        f"DuckDB events: run {carbon.usage.run_id}: calls 10, expected 11, input_tokens 10000"
     )
 
 

@@ -49,7 +49,8 @@ async def check_run_totals(settings: Settings, expected_calls: int) -> None:
     """The last total published of each run is the number of its calls."""
     last: dict[str, int] = {}
     for record in await unique_carbon(settings):
-        last[record.run_id] = max(last.get(record.run_id, 0), record.run_calls or 0)
+        run_id = record.usage.run_id
+        last[run_id] = max(last.get(run_id, 0), record.run_calls)
     assert sum(last.values()) == expected_calls
 
 
@@ -95,7 +96,11 @@ async def test_a_finished_run_leaves_the_table_and_a_late_event_still_counts(
         await send(settings, usage("run-0", seq=1))
         await eventually(lambda: counted(settings, 3))
 
-    assert sorted(r.run_id for r in await unique_carbon(settings)) == ["run-0", "run-0", "run-1"]
+    assert sorted(r.usage.run_id for r in await unique_carbon(settings)) == [
+        "run-0",
+        "run-0",
+        "run-1",
+    ]
 
 
 async def recreate_events(settings: Settings) -> None:

@@ -266,7 +266,9 @@ async def test_the_workers_numbers_are_the_runtimes(settings: Settings, tmp_path
     assert {command.command_id for command in issued} == {tiny.command_id}
     for result in (enough, tiny):
         spent_g = [
-            r.run_carbon_g for r in records if r.type == "carbon" and r.run_id == result.run_id
+            r.run_carbon_g
+            for r in records
+            if r.type == "carbon" and r.usage.run_id == result.run_id
         ]
         assert spent_g[-1] == result.total_carbon_g
 

@@ -239,7 +239,8 @@ def test_a_row_sums_up_agents_beyond_its_limit(monkeypatch: pytest.MonkeyPatch) 
 def test_what_retention_removed_is_compared_in_part() -> None:
     metered = Metered()
     metered.handle(*[usage(r, seq=n) for n in range(4) for r in ("a", "b")], usage("c"))
-    left = [one for one in metered.carbon if one.run_id != "c"][4:]  # two calls of a, two of b
+    # Two calls of a, two of b.
+    left = [one for one in metered.carbon if one.usage.run_id != "c"][4:]
 
     assert metered.differences(left, is_whole=False) == []
     metered.partition.runs["a"].totals.calls += 1
@@ -284,7 +285,7 @@ def test_any_history_agrees_and_any_loss_shows(steps: list[tuple[str, object]], 
     assert reader.seen.repeated == len(topic) - len(metered.carbon)
     assert reader.taken_in.total.calls == min(at, len(metered.carbon))
 
-    present = [one for one in metered.carbon if one.run_id in metered.partition.runs]
+    present = [one for one in metered.carbon if one.usage.run_id in metered.partition.runs]
     if present:
         reader = CarbonReader(metered.partition.runs, {})
         reader.read([_Carried(one) for one in metered.carbon if one is not present[-1]])  # type: ignore[misc]

@@ -85,7 +85,8 @@ BOTH_REFUSE: list[tuple[str, dict[str, Any]]] = [
     ("abort.acknowledged", {"outcome": "ignored"}),
     ("carbon", {"source": "somewhere"}),
     ("carbon", {"energy_wh": None}),
-    ("carbon", {"project": ...}),
+    ("carbon", {"usage": ...}),
+    ("carbon", {"run_calls": None}),
     ("carbon", {"quality": "code"}),
     ("lifecycle", {"event": {"type": "usage"}}),
     ("lifecycle", {"event": None}),
@@ -113,7 +114,7 @@ def test_both_refuse(family: str, changes: dict[str, Any]) -> None:
         ("run.started", {"policy": ...}),
         ("run.started", {"policy": {"carbon_budget_g": None, "warn_at": [0.5, 1]}}),
         ("run.finished", {"status": "failed", "reason": None}),
-        ("carbon", {"run_calls": None, "quality": []}),
+        ("carbon", {"run_calls": 0, "quality": []}),
         ("command", {"budget_g": None, "caused_by": ...}),
     ],
 )

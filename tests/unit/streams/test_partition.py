@@ -102,7 +102,7 @@ def test_a_carbon_record_keeps_the_contract_and_says_the_totals_after_it() -> No
     first, second = carbon(outcome)
     assert isinstance(second, Carbon)
     assert (first.source, second.source) == ("events-3-0", "events-3-1")
-    assert first.tenant == "t"
+    assert first.usage == usage(seq=0, tenant="t")
     assert second.carbon_g == CALL_G
     assert second.carbon_g_low < CALL_G < second.carbon_g_high
     assert (second.run_calls, second.run_carbon_g) == (2, 2 * CALL_G)
@@ -219,7 +219,7 @@ def test_a_producers_duplicate_is_dropped_and_counted() -> None:
     outcome = apply(partition, *log(usage(seq=0), usage(seq=0), usage(seq=1)))
 
     assert (outcome.counted, outcome.duplicates) == (2, 1)
-    assert [found.seq for found in carbon(outcome)] == [0, 1]
+    assert [found.usage.seq for found in carbon(outcome)] == [0, 1]
     assert partition.runs["run-1"].duplicates == 1
 
 
@@ -370,7 +370,7 @@ def test_a_late_event_of_a_run_that_left_is_still_counted() -> None:
     outcome = apply(partition, record(usage(seq=1), 2))
 
     assert outcome.counted == 1
-    assert [found.seq for found in carbon(outcome)] == [1]
+    assert [found.usage.seq for found in carbon(outcome)] == [1]
 
 
 def test_a_recreated_topic_is_continued_from_its_start_with_the_totals_kept() -> None:

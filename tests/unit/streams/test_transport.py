@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import ConsumerRecord
+from aiokafka import ConsumerRecord, TopicPartition
 from faust.tables.recovery import Recovery
 from faust.transport import consumer as base
 from faust.transport.drivers import aiokafka as driver
@@ -158,3 +158,19 @@ async def test_changelog_batches_are_not_waited_for(consumer: Consumer) -> None:
     deliver(consumer, changelog, range(3))
 
     assert list(consumer._filter_tps_with_pending_acks()) == []
+
+
+async def test_faust_may_look_at_a_partition_that_has_no_position_yet(consumer: Consumer) -> None:
+    thread = consumer._thread
+    kafka = thread._create_worker_consumer(thread.transport)
+    thread._consumer = kafka
+    thread.verify_event_path(1.0, P0)  # nothing is assigned
+
+    kafka._subscription.subscribe(topics={P0.topic})
+    kafka._subscription.assign_from_subscribed({TopicPartition(*P0)})
+    state = kafka._subscription.subscription.assignment.state_value(TopicPartition(*P0))
+    state.timestamp = 1000  # a fetch was asked for
+
+    assert not state.has_valid_position
+    thread.verify_event_path(1.0, P0)
+    await kafka.stop()
