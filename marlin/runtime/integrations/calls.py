@@ -1,0 +1,231 @@
+"""One metered call, as every integration makes it: ask before, tell afterwards, never disturb.
+
+    call = begin(provider="openai", model=model, prompt=messages)   # may refuse: budget
+    try:
+        with within():                      # what is called inside stands aside
+            response = original(...)
+    except BaseException as exc:
+        call.fail()                         # or partial(...), where something was generated
+        raise
+    call.finish(lambda: reading(openai.chat, usage, output=text, model=response.model))
+
+Only `CarbonBudgetExceededError` reaches the user. Whatever else fails inside Marlin is logged once
+per kind; the call goes on uncounted.
+
+Nested instrumentation counts once. LangChain over OpenAI, LiteLLM over OpenAI: the innermost call,
+the provider's own package, counts, as it knows most. An outer integration that holds a call
+already calls inward under `within()`: there `begin` returns a call that does nothing. An outer
+integration that leaves the counting to the inner one simply does not `begin`.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from marlin.errors import CarbonBudgetExceededError, DataError
+from marlin.normalise import Reading
+from marlin.tokens import TokenUsage, tokens_of_length
+
+if TYPE_CHECKING:
+    from marlin.runtime.meter import Call
+
+__all__ = ["MeteredCall", "begin", "characters_of", "log_once", "reading", "within"]
+
+log = logging.getLogger("marlin.runtime")
+
+MAX_DEPTH = 64
+"""Payloads nested deeper are not looked at further: they may contain themselves."""
+
+NOT_TEXT = frozenset(
+    {
+        *("b64_json", "cache_control", "data", "encrypted_content", "file_data", "id"),
+        *("media_type", "mime_type", "role", "signature", "type"),
+    }
+)
+"""Keys whose strings no model reads as text: names, and bytes in disguise."""
+
+_outer_counts: ContextVar[bool] = ContextVar("marlin_outer_counts", default=False)
+_logged: set[tuple[str, type[BaseException]]] = set()
+_logged_lock = threading.Lock()
+
+
+class MeteredCall:
+    """A call under way. The first of `finish`, `partial`, `fail` settles it; none ever raises."""
+
+    def __init__(self, call: Call | None, prompt_tokens: int) -> None:
+        self._call = call
+        self._prompt_tokens = prompt_tokens
+
+    @property
+    def counts(self) -> bool:
+        """Whether anything is counted; False where an outer call does, or where Marlin failed."""
+        return self._call is not None
+
+    def finish(self, read: Callable[[], Reading]) -> None:
+        """The answer is complete. `read` runs guarded; a failing one counts the prompt alone."""
+        self._settle(read, partial=False)
+
+    def partial(self, read: Callable[[], Reading]) -> None:
+        """Cancelled or broken half way: `read` tells what came so far."""
+        self._settle(read, partial=True)
+
+    def fail(self) -> None:
+        """It ended before anything was generated: nothing is counted."""
+        call, self._call = self._call, None
+        if call is None:
+            return
+        try:
+            call.release()
+        except Exception:
+            log_once("release", "a call could not be given back")
+
+    def _settle(self, read: Callable[[], Reading], *, partial: bool) -> None:
+        call, self._call = self._call, None
+        if call is None:
+            return
+        try:
+            found = self._read(read)
+            tokens = self._with_prompt(found.tokens)
+            if partial:
+                tokens = replace(tokens, quality="partial")
+            call.finish(tokens, model=found.model)
+        except Exception:
+            log_once("finish", "a call could not be counted")
+
+    def _read(self, read: Callable[[], Reading]) -> Reading:
+        try:
+            return read()
+        except Exception:
+            log_once("read", "an answer could not be read; its prompt is counted, its output not")
+            return Reading(TokenUsage(0, 0, quality="missing"))
+
+    def _with_prompt(self, tokens: TokenUsage) -> TokenUsage:
+        known = tokens.input_tokens + tokens.cache_read_tokens + tokens.cache_write_tokens
+        if tokens.quality == "reported" or known:
+            return tokens
+        return replace(tokens, input_tokens=self._prompt_tokens)
+
+
+def begin(
+    *,
+    provider: str,
+    model: str,
+    prompt: object,
+    max_output_tokens: int | None = None,
+    region: str | None = None,
+) -> MeteredCall:
+    """Ask the current run whether this call may go, and reserve what it will take.
+
+    `prompt` is the payload as it will be sent, of any shape; its text is counted roughly. Raises
+    `CarbonBudgetExceededError` where the run must stop or the call cannot fit, and nothing else.
+    """
+    if _outer_counts.get():
+        return MeteredCall(None, 0)
+    try:
+        from marlin.runtime.meter import metering_run
+
+        prompt_tokens = tokens_of_length(characters_of(prompt))
+        call = metering_run().start_call(
+            provider=provider,
+            model=model,
+            prompt_tokens=prompt_tokens,
+            max_output_tokens=max_output_tokens,
+            region=region,
+        )
+    except CarbonBudgetExceededError:
+        raise
+    except Exception:
+        log_once("begin", "a call could not be metered")
+        return MeteredCall(None, 0)
+    return MeteredCall(call, prompt_tokens)
+
+
+@contextmanager
+def within() -> Iterator[None]:
+    """While inside, `begin` returns calls that do nothing: an outer call counts already.
+
+    Holds for this thread or task, and for what it starts inside.
+    """
+    token = _outer_counts.set(True)
+    try:
+        yield
+    finally:
+        _outer_counts.reset(token)
+
+
+def reading(
+    shape: Callable[[Mapping[str, Any]], TokenUsage],
+    usage: object,
+    *,
+    output: object = "",
+    model: str | None = None,
+) -> Reading:
+    """`usage` read by `shape`; where it is absent or contradicts itself, `output`'s length.
+
+    `usage` is a mapping or an object with `model_dump`, `output` whatever the model generated.
+    The latter gives quality `estimated`, or `missing` where there is no output either.
+    """
+    try:
+        if usage is not None:
+            return Reading(shape(mapping(usage)), model)
+    except DataError:
+        log_once("usage", "the usage in an answer is refused; it is estimated from lengths")
+    output_tokens = tokens_of_length(characters_of(output))
+    quality = "estimated" if output_tokens else "missing"
+    return Reading(TokenUsage(0, output_tokens, quality=quality), model)
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """`value` as a mapping; what `model_dump` gives for an object of a provider's package.
+
+    Raises `DataError` for anything else.
+    """
+    if isinstance(value, Mapping):
+        return cast(Mapping[str, Any], value)
+    dump = getattr(value, "model_dump", None)
+    if dump is None:
+        raise DataError(f"expected a mapping or a model, got {type(value).__name__}")
+    return cast(Mapping[str, Any], dump())
+
+
+def characters_of(payload: object) -> int:
+    """How many characters of text a payload holds: every string a model reads, however nested.
+
+    Images, files and other bytes count nothing.
+    """
+    return _characters(payload, 0)
+
+
+def _characters(value: object, depth: int) -> int:
+    if isinstance(value, str):
+        return 0 if value.startswith("data:") else len(value)
+    if value is None or isinstance(value, bytes | bool | int | float) or depth > MAX_DEPTH:
+        return 0
+    if isinstance(value, Mapping):
+        items = cast(Mapping[object, object], value).items()
+        return sum(_characters(v, depth + 1) for k, v in items if k not in NOT_TEXT)
+    if isinstance(value, list | tuple):
+        return sum(_characters(v, depth + 1) for v in cast(list[object], value))
+    if hasattr(value, "model_dump"):
+        return _characters(mapping(value), depth + 1)
+    return 0
+
+
+def log_once(kind: str, what: str) -> None:
+    """Log the exception being handled, once per kind and type: an agent makes thousands of calls.
+
+    Called inside an `except` block.
+    """
+    found = sys.exc_info()[0] or Exception
+    with _logged_lock:
+        if (kind, found) in _logged:
+            return
+        _logged.add((kind, found))
+    log.warning("%s; the user's call goes on (logged once)", what, exc_info=True)
