@@ -15,7 +15,9 @@ per kind; the call goes on uncounted.
 Nested instrumentation counts once. LangChain over OpenAI, LiteLLM over OpenAI: the innermost call,
 the provider's own package, counts, as it knows most. An outer integration that holds a call
 already calls inward under `within()`: there `begin` returns a call that does nothing. An outer
-integration that leaves the counting to the inner one simply does not `begin`.
+integration that leaves the counting to the inner one simply does not `begin`. One that is told of
+its calls by callbacks has no block to put around them: it keeps a `Hold` from the start of a call
+until its request has surely gone out.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from marlin.tokens import TokenUsage, tokens_of_length
 if TYPE_CHECKING:
     from marlin.runtime.meter import Call
 
-__all__ = ["MeteredCall", "begin", "characters_of", "log_once", "reading", "within"]
+__all__ = ["Hold", "MeteredCall", "begin", "characters_of", "log_once", "reading", "within"]
 
 log = logging.getLogger("marlin.runtime")
 
@@ -51,7 +53,7 @@ NOT_TEXT = frozenset(
 )
 """Keys whose strings no model reads as text: names, and bytes in disguise."""
 
-_outer_counts: ContextVar[bool] = ContextVar("marlin_outer_counts", default=False)
+_hold: ContextVar[Hold | None] = ContextVar("marlin_outer_call", default=None)
 _logged: set[tuple[str, type[BaseException]]] = set()
 _logged_lock = threading.Lock()
 
@@ -126,7 +128,8 @@ def begin(
     `prompt` is the payload as it will be sent, of any shape; its text is counted roughly. Raises
     `CarbonBudgetExceededError` where the run must stop or the call cannot fit, and nothing else.
     """
-    if _outer_counts.get():
+    held = _hold.get()
+    if held is not None and held.counts:
         return MeteredCall(None, 0)
     try:
         from marlin.runtime.meter import metering_run
@@ -147,17 +150,52 @@ def begin(
     return MeteredCall(call, prompt_tokens)
 
 
+class Hold:
+    """An outer call that counts, until `end`: `begin` returns calls that do nothing meanwhile.
+
+    It can be ended from any thread or task, also where the context variable that it was entered
+    in cannot be reset: frameworks run the callbacks of one call in several contexts.
+    """
+
+    def __init__(self) -> None:
+        outer = _hold.get()
+        # Ended ones are let go of: a task that makes calls for days must not chain them up.
+        self._outer = outer if outer is not None and outer.counts else None
+        self._ended = False
+
+    @classmethod
+    def enter(cls) -> Hold:
+        """Begin one in this thread or task, and in what it starts from now on."""
+        hold = cls()
+        _hold.set(hold)
+        return hold
+
+    @property
+    def counts(self) -> bool:
+        """Whether this call or one around it still counts."""
+        one: Hold | None = self
+        while one is not None:
+            if not one._ended:
+                return True
+            one = one._outer
+        return False
+
+    def end(self) -> None:
+        """What begins from now on counts itself. Repeating it changes nothing."""
+        self._ended = True
+
+
 @contextmanager
 def within() -> Iterator[None]:
     """While inside, `begin` returns calls that do nothing: an outer call counts already.
 
     Holds for this thread or task, and for what it starts inside.
     """
-    token = _outer_counts.set(True)
+    token = _hold.set(Hold())
     try:
         yield
     finally:
-        _outer_counts.reset(token)
+        _hold.reset(token)
 
 
 def reading(
