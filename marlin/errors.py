@@ -11,13 +11,19 @@
     │   ├── SchemaTooNewError       the file was written by a newer Marlin
     │   └── QueryError              a query was refused or failed; nothing was changed
     └── BudgetError
-        └── CarbonBudgetExceededError   a run spent more than its budget; its agents must stop
+        └── CarbonBudgetExceededError   a run is over its budget, or its next call would be
 
 Errors of other libraries are mapped to these once, at the edge where they appear, with
 ``raise … from exc``.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+if TYPE_CHECKING:
+    from marlin.estimation import Range
 
 __all__ = [
     "BrokerError",
@@ -33,6 +39,9 @@ __all__ = [
     "SinkError",
     "StateError",
 ]
+
+
+_Exceeded = TypeVar("_Exceeded", bound="CarbonBudgetExceededError")
 
 
 class MarlinError(Exception):
@@ -80,15 +89,23 @@ class BudgetError(MarlinError):
 
 
 class CarbonBudgetExceededError(BudgetError):
-    """A run spent more carbon than its budget. Its remaining agents must not run.
+    """A run spent more carbon than its budget, or its next call would not fit.
+
+    After a breach or an abort the run's remaining agents must not run. Where only a forecast
+    refused a call (`reason` is `carbon_budget_forecast`) the run is not over its budget: a smaller
+    call may still fit. Can be pickled.
 
     Attributes:
         run_id: the run.
         budget_g: the budget [gCO2e].
         spent_g: what was spent when the breach was seen [gCO2e], on the policy's bound.
-        agent_id: the agent whose call crossed the budget, if known.
+        spent: the same with its range [gCO2e], whatever the bound; None where unknown.
+        step: calls that the run had made [count].
+        agent_id: the agent whose call crossed the budget, or was refused, if known.
         command_id: the abort command that stopped the run, or None when the local check did.
-        reason: why the run was stopped, `carbon_budget_exceeded` unless an operator did.
+        reason: why, `carbon_budget_exceeded` unless an operator or a forecast stopped it.
+        forecast_g: what the refused call would have taken [gCO2e]; None unless it was refused.
+        partial: what agents had produced so far, by agent; may be empty.
     """
 
     def __init__(
@@ -97,19 +114,40 @@ class CarbonBudgetExceededError(BudgetError):
         run_id: str,
         budget_g: float | None,
         spent_g: float,
+        spent: Range | None = None,
+        step: int = 0,
         agent_id: str | None = None,
         command_id: str | None = None,
         reason: str = "carbon_budget_exceeded",
+        forecast_g: float | None = None,
+        partial: Mapping[str, object] | None = None,
     ) -> None:
         self.run_id = run_id
         self.budget_g = budget_g
         self.spent_g = spent_g
+        self.spent = spent
+        self.step = step
         self.agent_id = agent_id
         self.command_id = command_id
         self.reason = reason
+        self.forecast_g = forecast_g
+        self.partial: Mapping[str, object] = dict(partial or {})
         budget = "no budget" if budget_g is None else f"a budget of {budget_g:g} gCO2e"
         by = f" (agent {agent_id})" if agent_id else ""
-        super().__init__(
-            f"run {run_id} stopped{by}: {reason}: {spent_g:.6g} gCO2e spent of {budget}; "
-            "its remaining agents are blocked"
-        )
+        spending = f"{spent_g:.6g} gCO2e spent of {budget}"
+        if forecast_g is None:
+            text = f"stopped{by}: {reason}: {spending}; its remaining agents are blocked"
+        else:
+            text = (
+                f"refused a call{by}: {reason}: about {forecast_g:.6g} gCO2e more cannot fit, "
+                f"{spending} or reserved by calls under way; a smaller call may"
+            )
+        super().__init__(f"run {run_id} {text}")
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[type[Self], dict[str, Any]]]:
+        return _made_again, (type(self), dict(self.__dict__))
+
+
+def _made_again(kind: type[_Exceeded], fields: dict[str, Any]) -> _Exceeded:
+    # Exceptions are rebuilt from their positional arguments; this one has names only.
+    return kind(**fields)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from marlin.estimation import default_estimator
 from marlin.runtime import ModelReply, TokenUsage
-from marlin.runtime.run import Run, RunScope
-from marlin.schemas import Event, Policy
+from marlin.runtime.run import OutgoingEvent, Run, RunScope
+from marlin.schemas import EVENT, Event, Policy
 
 REGION = "us-east-1"
 ONE_CALL = TokenUsage(input_tokens=1000, output_tokens=200)
@@ -15,12 +15,12 @@ ONE_CALL = TokenUsage(input_tokens=1000, output_tokens=200)
 
 @dataclass
 class Sink:
-    """Keeps what a run emits."""
+    """Keeps what a run emits, as the pipeline would read it."""
 
     events: list[Event] = field(default_factory=list[Event])
 
-    def emit(self, event: Event) -> None:
-        self.events.append(event)
+    def emit(self, event: OutgoingEvent) -> None:
+        self.events.append(EVENT.validate_json(event.encode()))
 
     @property
     def types(self) -> list[str]:

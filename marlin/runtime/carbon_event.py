@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from marlin.runtime.outgoing import RecordedCall
 from marlin.schemas import Usage
 from marlin.totals import Footprint
 
 __all__ = ["CarbonEvent"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CarbonEvent:
     """One model call, as estimated in this process the moment it returned."""
 
-    usage: Usage
+    # Not frozen: that would make each of them twice as dear, in the agent's thread.
+    call: RecordedCall
     footprint: Footprint
     run_carbon_g: float
     """The run's carbon after this call, central [gCO2e]."""
@@ -26,19 +28,24 @@ class CarbonEvent:
     """Whether the run is over its budget after this call."""
 
     @property
+    def usage(self) -> Usage:
+        """The call's event, as the pipeline gets it. Made anew at each look."""
+        return self.call.usage()
+
+    @property
     def run_id(self) -> str:
         """The run."""
-        return self.usage.run_id
+        return self.call.run_id
 
     @property
     def agent_id(self) -> str:
         """The agent that made the call."""
-        return self.usage.agent_id
+        return self.call.agent_id
 
     @property
     def model(self) -> str:
         """The model called."""
-        return self.usage.model
+        return self.call.model
 
     @property
     def energy_wh(self) -> float:

@@ -1,7 +1,8 @@
 """One live run: what it spent, whether it must stop, and what the pipeline hears of it.
 
-Threads and event loops alike may record, check and command the same run; a lock makes each step
-atomic, and events leave in the order of their `seq`.
+Threads and event loops alike may start calls, record, check and command the same run; a lock makes
+each step atomic, and events leave in the order of their `seq`. Whoever is told of something (a
+carbon listener, a warning's handler) is told outside the lock.
 """
 
 from __future__ import annotations
@@ -9,35 +10,47 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
 
 from marlin import budget
 from marlin.errors import CarbonBudgetExceededError, ConfigurationError, DataError
 from marlin.estimation import Estimator
+from marlin.runtime.allowance import Allowance
+from marlin.runtime.call import Call
 from marlin.runtime.carbon_event import CarbonEvent
-from marlin.runtime.client import TokenUsage
+from marlin.runtime.forecast import CallForecaster
+from marlin.runtime.outgoing import Announcement, Origin, OutgoingEvent, RecordedCall
+from marlin.runtime.recording import Recorder
 from marlin.runtime.result import RunStatus
-from marlin.schemas import (
-    AbortAcknowledged,
-    Command,
-    Event,
-    Policy,
-    RunFinished,
-    RunStarted,
-    Usage,
-)
+from marlin.runtime.stop import BudgetWarning, Stop
+from marlin.schemas import AbortAcknowledged, Command, Policy, RunFinished, RunStarted
 from marlin.schemas.runs import Outcome
+from marlin.tokens import TokenUsage
 from marlin.totals import Totals, footprint
 
-__all__ = ["CarbonListener", "EventSink", "Run", "RunScope", "Stop"]
+__all__ = [
+    "FORECAST_REASON",
+    "CarbonListener",
+    "EventSink",
+    "OutgoingEvent",
+    "Run",
+    "RunScope",
+    "Stop",
+    "WarningHandler",
+]
 
 log = logging.getLogger("marlin.runtime")
+
+FORECAST_REASON = "carbon_budget_forecast"
+"""Reason of an error that refuses a call which could not fit."""
+
+_Told = TypeVar("_Told")
 
 MAX_TASK_CHARACTERS = 4096
 MAX_REASON_CHARACTERS = 1024
@@ -47,11 +60,15 @@ CarbonListener = Callable[[CarbonEvent], None]
 """Called after each model call, in the thread that recorded it. Must not block; what it raises
 is logged and dropped."""
 
+WarningHandler = Callable[[BudgetWarning], None]
+"""Called once per `warn_at` share, in the thread that reached it. Must not block; what it raises
+is logged and dropped."""
+
 
 class EventSink(Protocol):
     """Where a run's events go."""
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: OutgoingEvent) -> None:
         """Take `event`; must return at once and never raise. Called in the order of `seq`."""
         ...
 
@@ -63,19 +80,6 @@ class RunScope:
     tenant: str | None = None
     project: str | None = None
     labels: Mapping[str, str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why a run must stop."""
-
-    reason: str
-    spent_g: float
-    """Spent when the stop was seen [gCO2e], on the policy's bound."""
-    agent_id: str | None
-    """The agent whose call crossed the budget, if one did."""
-    command_id: str | None
-    """The command that asked for it; None while only the local check did."""
 
 
 class Run:
@@ -90,21 +94,36 @@ class Run:
         sink: EventSink | None = None,
         scope: RunScope | None = None,
         local_enforcement: bool = True,
+        preflight: bool = True,
         listeners: tuple[CarbonListener, ...] = (),
+        on_warn: WarningHandler | None = None,
+        on_stop: Callable[[], None] | None = None,
     ) -> None:
+        scope = scope or RunScope()
+        labels = dict(scope.labels) if scope.labels else None
         self.run_id = run_id
         self.policy = policy
-        self.producer_id = uuid.uuid4().hex
+        self.budget_g = budget.enforced_budget_g(policy)
+        """The enforced budget [gCO2e]; None where nothing is enforced."""
         self.totals = Totals()
+        self.producer_id = uuid.uuid4().hex
+        self._origin = Origin(run_id, self.producer_id, scope.tenant, scope.project, labels)
+        self._recorder = Recorder(self._origin)
         self._estimator = estimator
         self._sink = sink
-        self._scope = scope or RunScope()
         self._local_enforcement = local_enforcement
         self._listeners = listeners
+        self._on_warn = on_warn
+        self._on_stop = on_stop
+        refuses = preflight and local_enforcement and policy.action == "abort"
+        self._allowance = Allowance(self.budget_g if refuses else None)
+        self._forecaster = CallForecaster()
         self._agents: dict[str, Totals] = {}
+        self._outputs: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._seq = 0
         self._warned: set[float] = set()
+        self._next_warning_g = _next_warning_g(policy, self._warned)
         self._crossed_by: str | None = None
         self._stop: Stop | None = None
         self._finished: RunFinished | None = None
@@ -124,14 +143,32 @@ class Run:
             return self.totals.spent_g(self.policy)
 
     @property
-    def budget_g(self) -> float | None:
-        """The enforced budget [gCO2e]; None where nothing is enforced."""
-        return budget.enforced_budget_g(self.policy)
+    def reserved_g(self) -> float:
+        """What calls under way are expected to take [gCO2e], on the policy's bound."""
+        with self._lock:
+            return self._allowance.reserved_g
+
+    @property
+    def agent_ids(self) -> tuple[str, ...]:
+        """The agents that called a model so far, in the order of their first calls."""
+        with self._lock:
+            return tuple(self._agents)
 
     def agent_totals(self, agent_id: str) -> Totals:
         """What an agent used so far; zeros for one that called no model."""
         with self._lock:
             return self._agents.get(agent_id) or Totals()
+
+    def keep(self, agent_id: str, output: Any) -> None:
+        """Keep what an agent has produced so far: it goes into the error if the run stops."""
+        with self._lock:
+            self._outputs[agent_id] = output
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """What was kept, by agent."""
+        with self._lock:
+            return dict(self._outputs)
 
     def start(self, task: str | None) -> None:
         """Announce the run. Called once, before the first `record`.
@@ -143,13 +180,13 @@ class Run:
                 run_id=self.run_id,
                 time=datetime.now(UTC),
                 task=_text(task, MAX_TASK_CHARACTERS),
-                tenant=self._scope.tenant,
-                project=self._scope.project,
+                tenant=self._origin.tenant,
+                project=self._origin.project,
                 policy=self.policy,
             )
         except ValidationError as exc:
             raise ConfigurationError(f"the run cannot start, nothing was sent: {exc}") from exc
-        self._emit(started)
+        self._announce(started)
 
     def check(self) -> None:
         """Raise `CarbonBudgetExceededError` if the run must stop. Call it before each step."""
@@ -162,10 +199,86 @@ class Run:
             run_id=self.run_id,
             budget_g=self.budget_g,
             spent_g=stop.spent_g,
+            spent=stop.spent,
+            step=stop.step,
             agent_id=stop.agent_id,
             command_id=stop.command_id,
             reason=stop.reason,
+            partial=self.outputs,
         )
+
+    def start_call(
+        self,
+        *,
+        agent_id: str,
+        model: str,
+        provider: str,
+        region: str,
+        prompt_tokens: int,
+        max_output_tokens: int | None = None,
+    ) -> Call:
+        """Ask for a model call, before it is made: check, forecast, reserve.
+
+        What it is expected to take is reserved until the call is finished or released, so that
+        calls under way at the same time cannot all slip under the budget. Raises
+        `CarbonBudgetExceededError` if the run must stop, and with reason `carbon_budget_forecast`
+        if the call cannot fit; the run may go on then, and a smaller call may fit.
+        """
+        self.check()
+        by = self._estimator.coefficients(model, provider, region, datetime.now(UTC))
+        with self._lock:
+            expected = self._forecaster.expect(
+                agent_id, model, prompt_tokens=prompt_tokens, max_output_tokens=max_output_tokens
+            )
+            central_g = by.footprint(expected.input_tokens, 0, 0, expected.output_tokens)[1]
+            forecast_g = budget.spent_g(
+                self.policy, central_g * by.carbon_low, central_g, central_g * by.carbon_high
+            )
+            spent_g = self.totals.spent_g(self.policy)
+            fits = self._allowance.fits(spent_g, forecast_g)
+            if fits:
+                self._allowance.reserve(forecast_g)
+            spent, step = self.totals.carbon_range_g, self.totals.calls
+        if not fits:
+            raise CarbonBudgetExceededError(
+                run_id=self.run_id,
+                budget_g=self.budget_g,
+                spent_g=spent_g,
+                spent=spent,
+                step=step,
+                agent_id=agent_id,
+                reason=FORECAST_REASON,
+                forecast_g=forecast_g,
+                partial=self.outputs,
+            )
+        return Call(
+            self,
+            agent_id=agent_id,
+            model=model,
+            provider=provider,
+            region=region,
+            prompt_tokens=prompt_tokens,
+            forecast_g=forecast_g,
+        )
+
+    def settle(
+        self, call: Call, tokens: TokenUsage, model: str, latency_s: float
+    ) -> CarbonEvent | None:
+        """`Call.finish`, with the time it took [s]."""
+        try:
+            made = self._recorder.record(
+                *(tokens, call.agent_id, model, call.provider, call.region, latency_s)
+            )
+        except DataError:
+            self.release(call)
+            raise
+        return self._count(made, tokens, call)
+
+    def release(self, call: Call) -> None:
+        """`Call.release`."""
+        with self._lock:
+            if not call.is_settled:
+                self._end(call)
 
     def record(
         self,
@@ -182,42 +295,39 @@ class Run:
         Never raises for a breach: the call has happened and its reply is paid for; the next
         `check` raises. Raises `DataError` for impossible counts, and counts nothing then.
         """
-        with self._lock:
-            usage = self._usage(tokens, agent_id, model, provider, region, latency_s)
-            by = self._estimator.coefficients(model, provider, region, usage.time)
-            taken = footprint(usage, by)
-            self._seq += 1
-            self.totals.add(usage, taken)
-            self._agents.setdefault(agent_id, Totals()).add(usage, taken)
-            event = CarbonEvent(
-                usage=usage,
-                footprint=taken,
-                run_carbon_g=self.totals.carbon_g,
-                run_water_ml=self.totals.water_ml,
-                budget_g=self.budget_g,
-                breached=self._check_budget(agent_id),
-            )
-            self._emit(usage)
-        self._tell(event)
+        made = self._recorder.record(tokens, agent_id, model, provider, region, latency_s)
+        event = self._count(made, tokens, None)
+        assert event is not None, "only a call that reserved can be settled before"
         return event
+
+    def give_up(self, refusal: CarbonBudgetExceededError) -> None:
+        """A refused call ended an agent: the run stops for that reason, unless it had stopped."""
+        with self._lock:
+            stops = self._stop is None
+            if stops:
+                self._stop = self._stop_now(refusal.reason, refusal.agent_id)
+        self._notify(stops, ())
 
     def obey(self, command: Command) -> None:
         """Take a command from the pipeline. Repeats of a `command_id` are dropped.
 
         Called by the command listener, in its thread, at any moment of the run's life and after.
         """
+        stops, warnings = False, []
         with self._lock:
             if command.command_id in self._commands:
                 return
             self._commands[command.command_id] = command
             if command.action == "abort":
-                self._abort(command)
+                stops = self._abort(command)
             elif command.action == "pause":
                 log.warning("run %s cannot pause; command %s refused", self.run_id, command)
                 self._acknowledge(command, "refused")
-            else:
+            elif command.action == "warn":
                 log.warning("run %s: %s", self.run_id, command.reason)
+                warnings = self._warned_by(command)
             waiters, self._waiters = self._waiters, []
+        self._notify(stops, warnings)
         for waiter in waiters:
             # A waiter that gave up is cancelled, and must not be set.
             if waiter.set_running_or_notify_cancel():
@@ -257,44 +367,45 @@ class Run:
                 self._acknowledge(command, "stopped")
             self._unacknowledged = []
             self._finished = finished
-            self._emit(finished)
+            self._announce(finished)
 
-    def _usage(
-        self,
-        tokens: TokenUsage,
-        agent_id: str,
-        model: str,
-        provider: str,
-        region: str,
-        latency_s: float | None,
-    ) -> Usage:
-        try:
-            return Usage(
-                event_id=uuid.uuid4().hex,
-                run_id=self.run_id,
-                agent_id=agent_id,
-                producer_id=self.producer_id,
-                seq=self._seq,
-                time=datetime.now(UTC),
-                provider=provider,
-                model=model,
-                region=region,
-                input_tokens=tokens.input_tokens,
-                cache_read_tokens=tokens.cache_read_tokens,
-                cache_write_tokens=tokens.cache_write_tokens,
-                output_tokens=tokens.output_tokens,
-                reasoning_tokens=tokens.reasoning_tokens,
-                latency_s=latency_s,
-                cost_usd=tokens.cost_usd,
-                tenant=self._scope.tenant,
-                project=self._scope.project,
-                labels=dict(self._scope.labels) if self._scope.labels else None,
-                usage_quality=tokens.quality,
+    def _count(
+        self, made: RecordedCall, tokens: TokenUsage, settled: Call | None
+    ) -> CarbonEvent | None:
+        by = self._estimator.coefficients(made.model, made.provider, made.region, made.time)
+        taken = footprint(made, by)
+        with self._lock:
+            if settled is not None:
+                if settled.is_settled:
+                    return None
+                self._end(settled)
+            made.seq = self._seq
+            self._seq += 1
+            self.totals.add(made, taken)
+            agent = self._agents.get(made.agent_id)
+            if agent is None:
+                agent = self._agents[made.agent_id] = Totals()
+            agent.add(made, taken)
+            self._forecaster.observe(
+                made.agent_id, made.model, tokens, settled.prompt_tokens if settled else None
             )
-        except ValidationError as exc:
-            raise DataError(
-                f"usage of agent {agent_id} in run {self.run_id} refused and not counted: {exc}"
-            ) from exc
+            spent_g = self.totals.spent_g(self.policy)
+            warnings = self._reached(spent_g, made.agent_id)
+            breached = budget.is_breached(spent_g, self.budget_g)
+            stops = breached and self._cross(spent_g, made.agent_id)
+            event = CarbonEvent(
+                made, taken, self.totals.carbon_g, self.totals.water_ml, self.budget_g, breached
+            )
+            if self._sink is not None:
+                self._sink.emit(made)
+        for listener in self._listeners:
+            self._tell(listener, event)
+        self._notify(stops, warnings)
+        return event
+
+    def _end(self, call: Call) -> None:
+        call.is_settled = True
+        self._allowance.give_back(call.forecast_g)
 
     def _awaits_command(self) -> bool:
         if self._stop is not None and self._stop.command_id is not None:
@@ -302,61 +413,116 @@ class Run:
         breached = budget.is_breached(self.totals.spent_g(self.policy), self.budget_g)
         return breached and self.policy.action == "abort"
 
-    def _check_budget(self, agent_id: str) -> bool:
-        spent_g = self.totals.spent_g(self.policy)
-        for share in budget.reached_warnings(self.policy, spent_g):
-            if share not in self._warned:
-                self._warned.add(share)
-                log.warning("run %s has spent %g of its carbon budget", self.run_id, share)
-        if not budget.is_breached(spent_g, self.budget_g):
-            return False
-        if self._crossed_by is None:
-            self._crossed_by = agent_id
-            if self.policy.action == "warn":
-                log.warning(
-                    "run %s: %s: %.6g gCO2e spent of %g by agent %s; its policy lets it go on",
-                    *(self.run_id, budget.REASON, spent_g, self.budget_g, agent_id),
-                )
-            elif self._local_enforcement and self._stop is None:
-                self._stop = Stop(budget.REASON, spent_g, agent_id, command_id=None)
-        return True
+    def _reached(self, spent_g: float, agent_id: str | None) -> Sequence[BudgetWarning]:
+        """The warnings that are due now and were not given before."""
+        if spent_g < self._next_warning_g:
+            return ()
+        due = [
+            share
+            for share in budget.reached_warnings(self.policy, spent_g)
+            if share not in self._warned
+        ]
+        return [self._warn(share, spent_g, agent_id) for share in due]
 
-    def _abort(self, command: Command) -> None:
+    def _warned_by(self, command: Command) -> Sequence[BudgetWarning]:
+        """What a warning from the pipeline says that was not seen here: others count as well."""
+        spent_g = self.totals.spent_g(self.policy) if command.spent_g is None else command.spent_g
+        return [
+            self._warn(share, spent_g, None)
+            for share in sorted(set(self.policy.warn_at) - self._warned)
+            if budget.warn_cause(share) == command.reason
+        ]
+
+    def _warn(self, share: float, spent_g: float, agent_id: str | None) -> BudgetWarning:
+        self._warned.add(share)
+        self._next_warning_g = _next_warning_g(self.policy, self._warned)
+        log.warning("run %s has spent %g of its carbon budget", self.run_id, share)
+        return BudgetWarning(self.run_id, share, spent_g, self.budget_g or 0.0, agent_id)
+
+    def _cross(self, spent_g: float, agent_id: str) -> bool:
+        """Take note of a breach; whether the run stops by it, now."""
+        if self._crossed_by is not None:
+            return False
+        self._crossed_by = agent_id
+        if self.policy.action == "warn":
+            log.warning(
+                "run %s: %s: %.6g gCO2e spent of %g by agent %s; its policy lets it go on",
+                *(self.run_id, budget.REASON, spent_g, self.budget_g, agent_id),
+            )
+        elif self._local_enforcement and self._stop is None:
+            self._stop = self._stop_now(budget.REASON, agent_id)
+            return True
+        return False
+
+    def _stop_now(self, reason: str, agent_id: str | None, command_id: str | None = None) -> Stop:
+        return Stop(
+            reason=reason,
+            spent_g=self.totals.spent_g(self.policy),
+            agent_id=agent_id,
+            command_id=command_id,
+            spent=self.totals.carbon_range_g,
+            step=self.totals.calls,
+            at=datetime.now(UTC),
+        )
+
+    def _abort(self, command: Command) -> bool:
+        """Take an abort; whether the run stops by it, now."""
         if self._finished is not None:
             stopped = self._stop is not None
             self._acknowledge(command, "stopped" if stopped else "already_finished")
-            return
+            return False
         self._unacknowledged.append(command)
         if self._stop is None:
-            spent_g = self.totals.spent_g(self.policy)
-            self._stop = Stop(command.reason, spent_g, self._crossed_by, command.command_id)
-        elif self._stop.command_id is None and self._stop.reason == command.reason:
+            self._stop = self._stop_now(command.reason, self._crossed_by, command.command_id)
+            return True
+        if self._stop.command_id is None and self._stop.reason == command.reason:
             self._stop = replace(self._stop, command_id=command.command_id)
+        return False
 
     def _acknowledge(self, command: Command, outcome: Outcome) -> None:
         budget_g = self.budget_g
         over_g = 0.0 if budget_g is None else self.totals.spent_g(self.policy) - budget_g
         stopped_at = self._finished.time if self._finished else datetime.now(UTC)
-        self._emit(
+        since = command.issued_at
+        if self._stop is not None and self._stop.reason == command.reason:
+            since = min(since, self._stop.at)
+        self._announce(
             AbortAcknowledged(
                 run_id=self.run_id,
                 command_id=command.command_id,
                 outcome=outcome,
                 stopped_at=stopped_at,
                 overshoot_g=max(0.0, over_g),
+                # Clocks differ: a command may seem to come from the future.
+                overshoot_ms=max(0.0, (stopped_at - since).total_seconds() * 1000),
             )
         )
 
-    def _emit(self, event: Event) -> None:
+    def _announce(self, event: RunStarted | RunFinished | AbortAcknowledged) -> None:
         if self._sink is not None:
-            self._sink.emit(event)
+            self._sink.emit(Announcement(event))
 
-    def _tell(self, event: CarbonEvent) -> None:
-        for listener in self._listeners:
-            try:
-                listener(event)
-            except Exception:
-                log.exception("a carbon listener of run %s failed; the run goes on", self.run_id)
+    def _notify(self, stops: bool, warnings: Sequence[BudgetWarning]) -> None:
+        """Tell the run's owner. Called without the lock: a handler may ask the run."""
+        if stops and self._on_stop is not None:
+            self._on_stop()
+        if self._on_warn is not None:
+            for warning in warnings:
+                self._tell(self._on_warn, warning)
+
+    def _tell(self, listener: Callable[[_Told], None], told: _Told) -> None:
+        try:
+            listener(told)
+        except Exception:
+            what = "carbon listener" if isinstance(told, CarbonEvent) else "warning handler"
+            log.exception("a %s of run %s failed; the run goes on", what, self.run_id)
+
+
+def _next_warning_g(policy: Policy, warned: Set[float]) -> float:
+    """Spending at which the next warning is due [gCO2e]; infinite where none is."""
+    budget_g = budget.enforced_budget_g(policy)
+    left = set(policy.warn_at) - warned
+    return float("inf") if budget_g is None or not left else min(left) * budget_g
 
 
 def _text(text: str | None, limit: int) -> str | None:
