@@ -25,7 +25,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from marlin.errors import CarbonBudgetExceededError, DataError
 from marlin.normalise import Reading
+from marlin.normalise.recognise import as_mapping
 from marlin.tokens import TokenUsage, tokens_of_length
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ class Hold:
 
 
 @contextmanager
-def within() -> Iterator[None]:
+def within() -> Generator[None]:
     """While inside, `begin` returns calls that do nothing: an outer call counts already.
 
     Holds for this thread or task, and for what it starts inside.
@@ -212,25 +213,12 @@ def reading(
     """
     try:
         if usage is not None:
-            return Reading(shape(mapping(usage)), model)
+            return Reading(shape(as_mapping(usage)), model)
     except DataError:
         log_once("usage", "the usage in an answer is refused; it is estimated from lengths")
     output_tokens = tokens_of_length(characters_of(output))
     quality = "estimated" if output_tokens else "missing"
     return Reading(TokenUsage(0, output_tokens, quality=quality), model)
-
-
-def mapping(value: object) -> Mapping[str, Any]:
-    """`value` as a mapping; what `model_dump` gives for an object of a provider's package.
-
-    Raises `DataError` for anything else.
-    """
-    if isinstance(value, Mapping):
-        return cast(Mapping[str, Any], value)
-    dump = getattr(value, "model_dump", None)
-    if dump is None:
-        raise DataError(f"expected a mapping or a model, got {type(value).__name__}")
-    return cast(Mapping[str, Any], dump())
 
 
 def characters_of(payload: object) -> int:
@@ -252,7 +240,9 @@ def _characters(value: object, depth: int) -> int:
     if isinstance(value, list | tuple):
         return sum(_characters(v, depth + 1) for v in cast(list[object], value))
     if hasattr(value, "model_dump"):
-        return _characters(mapping(value), depth + 1)
+        # Its fields as they stand: dumping a model with foreign content warns, in the user's log.
+        more: object = getattr(value, "model_extra", None)
+        return _characters(vars(value), depth + 1) + _characters(more, depth + 1)
     return 0
 
 
