@@ -25,6 +25,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -34,6 +35,7 @@ from typing import TYPE_CHECKING, Any, cast
 from marlin.errors import CarbonBudgetExceededError, DataError
 from marlin.normalise import Reading
 from marlin.normalise.recognise import as_mapping
+from marlin.runtime.open_calls import OPEN_CALLS
 from marlin.tokens import TokenUsage, tokens_of_length
 
 if TYPE_CHECKING:
@@ -62,13 +64,18 @@ _logged_lock = threading.Lock()
 class MeteredCall:
     """A call under way. The first of `finish`, `partial`, `fail` settles it; none ever raises."""
 
-    def __init__(self, call: Call | None, prompt_tokens: int) -> None:
+    def __init__(self, call: Call | None, prompt_tokens: int, run: object = None) -> None:
         self._call = call
         self._prompt_tokens = prompt_tokens
+        self._so_far: Callable[[], Reading] | None = None
+        self._number: int | None = None
+        self.run = run
+        """The run that it counts in."""
 
     @property
     def counts(self) -> bool:
-        """Whether anything is counted; False where an outer call does, or where Marlin failed."""
+        """Whether something is still to be settled; False where an outer call counts, or where
+        Marlin failed."""
         return self._call is not None
 
     def finish(self, read: Callable[[], Reading]) -> None:
@@ -81,17 +88,34 @@ class MeteredCall:
 
     def fail(self) -> None:
         """It ended before anything was generated: nothing is counted."""
-        call, self._call = self._call, None
-        if call is None:
+        if (call := self._take()) is not None:
+            _release(call)
+
+    def keep_open(self, read: Callable[[], Reading], reader: object) -> None:
+        """A stream comes: once `reader`, the object it is read from, is dropped, or the run ends,
+        it is settled by `partial(read)`. `read` must not refer to `reader`."""
+        if self._call is None:
             return
         try:
-            call.release()
+            self._so_far = read
+            self._number = OPEN_CALLS.add(self)
+            weakref.finalize(reader, OPEN_CALLS.drop, self._number)
         except Exception:
-            log_once("release", "a call could not be given back")
+            log_once("open", "a stream cannot be watched; it counts only if it is read to its end")
+
+    def abandon(self) -> None:
+        """Nobody reads the stream any more. Called by `OpenCalls`."""
+        if self._so_far is not None:
+            self.partial(self._so_far)
+
+    def _take(self) -> Call | None:
+        call, self._call = self._call, None
+        if self._number is not None:
+            OPEN_CALLS.discard(self._number)
+        return call
 
     def _settle(self, read: Callable[[], Reading], *, partial: bool) -> None:
-        call, self._call = self._call, None
-        if call is None:
+        if (call := self._take()) is None:
             return
         try:
             found = self._read(read)
@@ -101,6 +125,7 @@ class MeteredCall:
             call.finish(tokens, model=found.model)
         except Exception:
             log_once("finish", "a call could not be counted")
+            _release(call)
 
     def _read(self, read: Callable[[], Reading]) -> Reading:
         try:
@@ -114,6 +139,13 @@ class MeteredCall:
         if tokens.quality == "reported" or known:
             return tokens
         return replace(tokens, input_tokens=self._prompt_tokens)
+
+
+def _release(call: Call) -> None:
+    try:
+        call.release()
+    except Exception:
+        log_once("release", "what a call had reserved could not be given back")
 
 
 def begin(
@@ -135,8 +167,10 @@ def begin(
     try:
         from marlin.runtime.meter import metering_run
 
+        OPEN_CALLS.settle_dropped()
         prompt_tokens = tokens_of_length(characters_of(prompt))
-        call = metering_run().start_call(
+        run = metering_run()
+        call = run.start_call(
             provider=provider,
             model=model,
             prompt_tokens=prompt_tokens,
@@ -148,7 +182,7 @@ def begin(
     except Exception:
         log_once("begin", "a call could not be metered")
         return MeteredCall(None, 0)
-    return MeteredCall(call, prompt_tokens)
+    return MeteredCall(call, prompt_tokens, run)
 
 
 class Hold:
