@@ -22,6 +22,7 @@ from marlin.schemas import (
     Policy,
     RunFinished,
     RunStarted,
+    Usage,
     dump,
 )
 from marlin.sinks.batch import Batch, TopicPartition
@@ -79,8 +80,7 @@ def identity(cluster_id: str = "cluster-1", *, partitions: int = 2, **topic_ids:
 
 def carbon(source: int, /, at: int | None = None, *, partition: int = 0, **fields: Any) -> Recorded:
     """The carbon record of the event at offset `source`, itself at offset `at`."""
-    values: dict[str, Any] = {
-        "source": f"{TOPICS.events}-{partition}-{source}",
+    call: dict[str, Any] = {
         "event_id": f"event-{partition}-{source}",
         "run_id": f"run-{partition}",
         "agent_id": "agent-1",
@@ -91,17 +91,21 @@ def carbon(source: int, /, at: int | None = None, *, partition: int = 0, **field
         **{"input_tokens": 100, "cache_read_tokens": 10, "cache_write_tokens": 5},
         **{"output_tokens": 20, "reasoning_tokens": 2},
         **{"latency_s": 1.5, "cost_usd": 0.25, "tenant": "acme", "project": "search"},
-        **{"labels": None, "usage_quality": "reported"},
+    }
+    derived: dict[str, Any] = {
+        "source": f"{TOPICS.events}-{partition}-{source}",
         **{"energy_wh": 1.0, "energy_wh_low": 0.5, "energy_wh_high": 2.0},
         **{"carbon_g": 0.5, "carbon_g_low": 0.25, "carbon_g_high": 1.0},
         **{"embodied_g": 0.25, "embodied_g_low": 0.25, "embodied_g_high": 0.5},
         **{"water_ml": 2.0, "water_ml_low": 1.0, "water_ml_high": 4.0},
         **{"intensity_g_per_kwh": 400.0, "method": "m1", "factors": "f1"},
-        **{"quality": ("region_year",), "run_calls": None, "run_energy_wh": None},
-        **{"run_carbon_g": None, "run_water_ml": None},
+        **{"quality": ("region_year",), "run_calls": source + 1, "run_energy_wh": 1.0},
+        **{"run_carbon_g": 0.5, "run_water_ml": 2.0},
     }
-    record = Carbon(**(values | fields))
-    return Recorded(TOPICS.carbon, partition, source if at is None else at, dump(record))
+    for name, value in fields.items():
+        (call if name in Usage.model_fields else derived)[name] = value
+    value = dump(Carbon(usage=Usage(**call), **derived))
+    return Recorded(TOPICS.carbon, partition, source if at is None else at, value)
 
 
 def started(

@@ -18,6 +18,7 @@ from marlin.sinks.carbon_table import (
     MAX_PARTITION,
     parse,
 )
+from marlin.sinks.faults import faults_of
 from marlin.sinks.untyped import is_dict
 from marlin.topics import Topics
 
@@ -78,9 +79,9 @@ class _Decoder:
         for record in chunk:
             try:
                 read(record)
-            except ValueError as exc:  # pydantic's and Unicode's errors are ValueErrors
-                self._refuse(record, _told(exc))
-            except DataError as exc:
+            except ValidationError as exc:
+                self._refuse(record, faults_of(exc))
+            except (DataError, ValueError) as exc:  # the latter: Unicode and numbers
                 self._refuse(record, str(exc))
         self._next_offsets[TopicPartition(topic, chunk[0].partition)] = chunk[-1].offset + 1
 
@@ -150,13 +151,3 @@ def _possible(source: SourcePosition) -> SourcePosition:
     if not (0 <= source.partition <= MAX_PARTITION and 0 <= source.offset <= MAX_OFFSET):
         raise DataError(f"no Kafka position: {source}")
     return source
-
-
-def _told(exc: ValueError) -> str:
-    if isinstance(exc, ValidationError):
-        faults = (
-            f"{'.'.join(map(str, error['loc'])) or 'record'}: {error['msg']}"
-            for error in exc.errors(include_url=False, include_input=False)
-        )
-        return "; ".join(faults)
-    return str(exc)

@@ -7,9 +7,11 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from marlin.schemas import Carbon, SourcePosition, Usage
 from marlin.sinks.batch import TopicPartition
 from marlin.sinks.conformance import (
     NOON,
@@ -22,6 +24,7 @@ from marlin.sinks.conformance import (
     started,
 )
 from marlin.sinks.decode import decode
+from marlin.sinks.untyped import is_dict
 
 
 def changed(change: Callable[[dict[str, Any]], object], source: int = 5) -> bytes:
@@ -32,7 +35,13 @@ def changed(change: Callable[[dict[str, Any]], object], source: int = 5) -> byte
 
 
 def setting(**fields: Any) -> bytes:
-    return changed(lambda record: record.update(fields))
+    """A good record with other fields; those of a usage event are set in it."""
+
+    def change(record: dict[str, Any]) -> None:
+        for name, value in fields.items():
+            (record["usage"] if name in Usage.model_fields else record)[name] = value
+
+    return changed(change)
 
 
 GOOD = carbon(5).value or b""
@@ -41,32 +50,68 @@ REFUSED: dict[str, tuple[bytes | None, str]] = {
     "tombstone": (None, "no value (a tombstone)"),
     "empty": (b"", "not JSON"),
     "spaces": (b"   ", "not JSON"),
-    "not utf-8": (GOOD.replace(b"gpt-5", b"gpt\xff5"), "not valid UTF-8"),
-    "cut off": (GOOD[:-20], "not JSON"),
-    "two records": (GOOD + GOOD, "not JSON"),
-    "two records in lines": (GOOD + b"\n" + GOOD, "not JSON"),
-    "an array": (b"[" + GOOD + b"]", "expected an object, found list"),
-    "a number": (b"7", "expected an object, found int"),
-    "another type": (setting(type="usage"), "expected a carbon or lifecycle record"),
-    "text for a count": (setting(input_tokens="1"), "input_tokens"),
-    "a fraction of a token": (setting(input_tokens=1.5), "int64"),
-    "too many tokens": (setting(output_tokens=2**62), "output_tokens is not between 0 and 1e+08"),
-    "negative tokens": (setting(cache_read_tokens=-1), "cache_read_tokens is not between"),
-    "negative carbon": (setting(carbon_g=-0.1), "carbon_g is not between 0 and 1e+15"),
-    "absurd water": (setting(water_ml_high=1e300), "water_ml_high is not between"),
-    "not a number": (GOOD.replace(b'"carbon_g":0.5', b'"carbon_g":NaN'), "not JSON"),
-    "a count above 64 bits": (setting(seq=2**63), "int64"),
-    "missing field": (changed(lambda record: record.pop("run_id")), "run_id is missing"),
-    "null where one is needed": (setting(energy_wh=None), "energy_wh is missing"),
-    "unknown field": (setting(bill_to="me"), "unexpected field"),
-    "no date": (setting(time="yesterday"), "timestamp"),
-    "labels that are no object": (setting(labels=["a"]), "expected an object, found list"),
-    "labels that are text": (setting(labels="a"), "expected an object, found str"),
-    "a label that is no text": (setting(labels={"a": 1}), "labels is not an object of texts"),
-    "no source": (setting(source="here"), "source is not topic-partition-offset"),
-    "a source that is no number": (setting(source="t-0-x"), "int64"),
+    "not utf-8": (GOOD.replace(b"gpt-5", b"gpt\xff5"), "invalid unicode"),
+    "cut off": (GOOD[:-20], "Invalid JSON: EOF"),
+    "two records": (GOOD + GOOD, "Invalid JSON: trailing characters"),
+    "two records in lines": (GOOD + b"\n" + GOOD, "Invalid JSON: trailing characters"),
+    "an array": (b"[" + GOOD + b"]", "Input should be an object"),
+    "a number": (b"7", "Input should be an object"),
+    "another type": (changed(lambda record: record.update(type="usage")), "type: Input should be"),
+    "flat, as it was": (changed(lambda record: record.update(record.pop("usage"))), "usage: Field"),
+    "no usage": (changed(lambda record: record.update(usage=None)), "usage: Input should be"),
+    "text for a count": (setting(input_tokens="1"), "usage.input_tokens: Input should be"),
+    "a fraction of a token": (setting(input_tokens=1.5), "usage.input_tokens: Input should be"),
+    "too many tokens": (setting(output_tokens=2**62), "less than or equal to 100000000"),
+    "negative tokens": (setting(cache_read_tokens=-1), "usage.cache_read_tokens: Input should be"),
+    "more reasoning than output": (setting(reasoning_tokens=21), "cannot exceed it"),
+    "null for a default": (setting(reasoning_tokens=None), "usage.reasoning_tokens: Input"),
+    "null for a default, spaced": (
+        setting(usage_quality=None).replace(b'"usage_quality":null', b'"usage_quality" : null'),
+        "usage.usage_quality: Input should be",
+    ),
+    "an unknown quality": (setting(usage_quality="good"), "usage.usage_quality: Input should be"),
+    "an empty id": (setting(run_id=""), "usage.run_id: String should have at least 1"),
+    "a long id": (setting(agent_id="ä" * 257), "usage.agent_id: String should have at most 256"),
+    "a long label": (setting(region="x" * 257), "usage.region: String should have at most 256"),
+    "negative carbon": (setting(carbon_g=-0.1), "carbon_g: Input should be greater than"),
+    "absurd water": (setting(water_ml_high=1e300), "water_ml_high is not between 0 and 1e+15"),
+    "not a number": (GOOD.replace(b'"carbon_g":0.5', b'"carbon_g":NaN'), "carbon_g: Input should"),
+    "a number above 64 bits": (setting(seq=2**63), "usage.seq: Input should be less than"),
+    "a count above 64 bits": (
+        setting().replace(b'"run_calls":6', b'"run_calls":9223372036854775808'),
+        "int64",
+    ),
+    "missing field": (changed(lambda record: record["usage"].pop("run_id")), "usage.run_id: Field"),
+    "missing footprint": (changed(lambda record: record.pop("energy_wh")), "energy_wh: Field"),
+    "null where one is needed": (setting(energy_wh=None), "energy_wh: Input should be a valid num"),
+    "null for a code": (setting(quality=["region_world", None]), "quality.1: Input should be"),
+    "unknown field": (setting(bill_to="me"), "bill_to: Extra inputs are not permitted"),
+    "unknown field in the event": (
+        changed(lambda record: record["usage"].update(bill_to="me")),
+        "usage.bill_to: Extra inputs are not permitted",
+    ),
+    "no date": (setting(time="yesterday"), "usage.time: Input should be a valid datetime"),
+    "an hour alone": (setting(time="2026-05-01T12Z"), "usage.time: Input should be a valid datet"),
+    "another time zone": (setting(time="2026-05-01T12:00:00+02:00"), "usage.time: Timezone offset"),
+    "the year 0": (setting(time="0000-05-01T12:00:00Z"), "usage.time: Input should be a valid da"),
+    "labels that are no object": (setting(labels=["a"]), "usage.labels: Input should be"),
+    "labels that are text": (setting(labels="a"), "usage.labels: Input should be"),
+    "a label that is no text": (setting(labels={"a": 1}), "usage.labels.a: Input should be"),
+    "a label without a name": (
+        setting(labels={"": "a"}, usage_quality="partial"),
+        "usage.labels..[key]: String should have at least 1",
+    ),
+    "too many labels": (
+        setting(labels={str(n): "" for n in range(33)}, usage_quality="partial"),
+        "usage.labels: Dictionary should have at most 32",
+    ),
+    "no source": (setting(source="here"), "source: String should match pattern"),
+    "a source that is no number": (setting(source="t-0-x"), "source: String should match pattern"),
+    "a hexadecimal source": (setting(source="t-0-0x10"), "source: String should match pattern"),
+    "a source without a topic": (setting(source="-0-1"), "source: String should match pattern"),
     "a source beyond Kafka": (setting(source=f"t-0-{2**62 + 1}"), "source_offset is not between"),
-    "too large": (setting(method="x" * 1024 * 1024), "larger than 1048576 bytes"),
+    "a partition beyond Kafka": (setting(source=f"t-{2**31}-1"), "source_partition is not betwee"),
+    "too large": (setting(quality=["x" * 1024 * 1024]), "larger than 1048576 bytes"),
     "lifecycle of nothing": (b'{"type":"lifecycle"}', "source: Field required"),
 }
 
@@ -89,23 +134,123 @@ SPELLED_OTHERWISE = {
     "pretty": orjson.dumps(orjson.loads(GOOD), option=orjson.OPT_INDENT_2),
     "spaces before": b"  " + GOOD,
     "type last": orjson.dumps(dict(reversed(orjson.loads(GOOD).items()))),
-    "labels elsewhere": b'{"type":"carbon","labels":{"a":"b"},'
-    + GOOD.removeprefix(b'{"type":"carbon",').replace(b'"labels":null,', b""),
+    "labels elsewhere": GOOD.replace(b'"usage":{', b'"usage":{"labels":{"a":"b"},'),
     "a space in labels": setting(labels={"a": "b"}).replace(b'"labels":{', b'"labels": {'),
-    "no labels": changed(lambda record: record.pop("labels")),
-    "no run totals": changed(lambda record: record.pop("run_calls")),
+    "no defaults": changed(
+        lambda record: [
+            record["usage"].pop(name)
+            for name in ("cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+        ]
+    ),
+    "nulls that are allowed": setting(latency_s=None, cost_usd=None, tenant=None, labels=None),
+    "a spaced null": GOOD.replace(b'"tenant":"acme"', b'"tenant": null'),
+    "the word null": setting(tenant="null"),
     "an integer for a float": setting(carbon_g=1),
-    "escapes": setting(task=None).replace(b',"task":null', b"").replace(b"gpt", b"\\u0067pt"),
+    "escapes": GOOD.replace(b"gpt", b"\\u0067pt"),
+    "an escaped name": GOOD.replace(b'"cost_usd"', b'"cost\\u005fusd"'),
+    "a key twice": GOOD.replace(b'"tenant":"acme"', b'"tenant":"other","tenant":"acme"'),
+    "digits beyond microseconds": setting(time="2026-05-01T12:00:05.123456789Z"),
+    "an offset of zero": setting(time="2026-05-01T12:00:05+00:00"),
+    "a time with a blank": setting(time="2026-05-01 12:00:05Z"),
+    "long, but not in characters": setting(agent_id="ä" * 256),
+    "no type in the event": changed(lambda record: record["usage"].pop("type")),
 }
 
 
 @pytest.mark.parametrize("case", SPELLED_OTHERWISE)
 def test_other_spellings_of_a_good_record_are_taken(case: str) -> None:
-    odd = Recorded(TOPICS.carbon, 0, 5, SPELLED_OTHERWISE[case])
+    value = SPELLED_OTHERWISE[case]
+    odd = Recorded(TOPICS.carbon, 0, 5, value)
     batch = batch_of(carbon(4), odd, carbon(6))
     assert batch.refusals == ()
     assert batch.usages["source_offset"].to_pylist() == [4, 5, 6]
-    assert batch.usages["model"].to_pylist() == ["gpt-5"] * 3
+    assert row_of(batch.usages, 1) == told_by_contract(value)
+
+
+def row_of(usages: Any, index: int) -> dict[str, Any]:
+    """A row of the batch, as `told_by_contract` has it."""
+    row: dict[str, Any] = usages.slice(index, 1).to_pylist()[0]
+    row["labels"] = orjson.loads(row["labels"] or b"null")
+    return row
+
+
+def told_by_contract(value: bytes) -> dict[str, Any]:
+    """What the contract reads."""
+    record = Carbon.model_validate_json(value)
+    source = SourcePosition.parse(record.source)
+    told = record.usage.model_dump(exclude={"type"}) | record.model_dump(
+        exclude={"type", "source", "usage", "run_calls", "run_energy_wh"}
+        | {"run_carbon_g", "run_water_ml"}
+    )
+    return told | {
+        "quality": list(record.quality),
+        "source_topic": source.topic,
+        "source_partition": source.partition,
+        "source_offset": source.offset,
+    }
+
+
+HOSTILE: list[Any] = [
+    *(None, True, [], {}, "", "x", "ä" * 200, "x" * 257, "null", "\n", "\x00", '"', "\\"),
+    *(0, -1, 1.5, -0.0, 7, 10**8, 10**8 + 1, 2**53, 2**53 + 1, 2**63, 2**64 - 1, 1e14),
+    *("2026-05-01", "2026-05-01T12:00Z", "2026-05-01T12:00:00", "2026-05-01T12:00:00.5Z"),
+    *("2026-05-01T12:00:00-00:00", "1969-05-01T12:00:00Z", "9999-12-31T23:59:59.999999Z"),
+    *("usage", "carbon", "missing", "t-1-2", "t--1-2", "a-b-1-2", "\n-1-2", "t-1-+2", "0x10"),
+    *({"a": "b"}, {"a": None}, {"usage": {"type": "usage"}}, ["a", "b"], ["a", 1]),
+]
+
+
+@st.composite
+def tampered(draw: st.DrawFn) -> bytes:
+    """A good record after a few changes to its fields and its spelling."""
+    labels = draw(st.sampled_from([None, {"a": "b"}]))
+    record: dict[str, Any] = orjson.loads(carbon(5, labels=labels).value or b"")
+    for _ in range(draw(st.integers(0, 2))):
+        usage = record.get("usage")
+        where: dict[str, Any] = draw(st.sampled_from([record, usage if is_dict(usage) else record]))
+        name = draw(st.sampled_from([*where, "labels", "unknown"]))
+        if draw(st.booleans()):
+            where[name] = draw(st.sampled_from(HOSTILE))
+        else:
+            where.pop(name, None)
+    value = b'{"type":"carbon",' + orjson.dumps(record).removeprefix(b'{"type":"carbon",')
+    for _ in range(draw(st.integers(0, 1))):
+        old, new = draw(st.sampled_from(RESPELLINGS))
+        value = value.replace(old, new, 1)
+    return value
+
+
+RESPELLINGS = [
+    *((b",", b",,"), (b":", b": "), (b",", b",\n"), (b'"usage":{', b'"usage":{"seq":0,')),
+    *((b"100", b"1e2"), (b"100", b"0100"), (b"100", b"+100"), (b"100", b"100.0"), (b"20", b"-0")),
+    *((b"0.5", b".5"), (b"0.5", b"5E-1"), (b"0.5", b"NaN"), (b"0.5", b"Infinity"), (b"e", b"E")),
+    *((b"agent", b"\\u0061gent"), (b"gpt", b"\\ud800"), (b"gpt", b"g\x01t"), (b"gpt", b"\xc3")),
+    *((b"gpt", b"\xed\xa0\x80"), (b"}", b"},"), (b"}", b""), (b"{", b"{{"), (b'"', b"'")),
+    *((b"null", b"nul"), (b"_tokens", b"\\u005ftokens"), (b"Z", b"z"), (b"Z", b"")),
+]
+
+
+@settings(max_examples=200, deadline=None)
+@given(tampered())
+def test_accepted_is_exactly_what_the_contract_accepts(value: bytes) -> None:
+    """Beside it, the sink refuses what its database cannot hold."""
+    try:
+        expected = told_by_contract(value)
+    except ValidationError:
+        expected = None
+    batch = batch_of(carbon(4), Recorded(TOPICS.carbon, 0, 5, value), carbon(6))
+    if expected is None or not is_possible(expected, value):
+        assert len(batch.refusals) == 1
+        assert batch.usages["seq"].to_pylist() == [4, 6]
+    else:
+        assert batch.refusals == ()
+        assert row_of(batch.usages, 1) == expected
+
+
+def is_possible(row: dict[str, Any], value: bytes) -> bool:
+    numbers = [number for number in row.values() if isinstance(number, float)]
+    run_calls: int = orjson.loads(value)["run_calls"]
+    return max(numbers) <= 1e15 and row["source_offset"] <= 2**62 and -(2**63) <= run_calls < 2**63
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=8), max_size=4))
