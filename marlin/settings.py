@@ -13,7 +13,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["GatewaySettings", "KafkaSettings", "Settings", "SinkSettings", "WorkerSettings"]
+__all__ = [
+    "GatewaySettings",
+    "KafkaSettings",
+    "RuntimeSettings",
+    "Settings",
+    "SinkSettings",
+    "WorkerSettings",
+]
 
 
 class _Group(BaseModel):
@@ -43,6 +50,32 @@ class KafkaSettings(_Group):
     max_message_bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
     """Largest record that the events and dead-letter topics take [bytes]."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+
+
+class RuntimeSettings(_Group):
+    """How a process with agents talks to the pipeline: in the background, never waited for."""
+
+    buffer_events: Annotated[int, Field(ge=1)] = 20_000
+    """Events kept in memory when they can neither be sent nor written to the spill file; about
+    1 KB each. Further ones are dropped and counted."""
+    spill: bool = True
+    """Write events that cannot be sent to a file; this or a later process sends them."""
+    spill_dir: Path | None = None
+    """Folder of the spill files. Unset: `spill` in `MARLIN_HOME`."""
+    spill_max_bytes: Annotated[int, Field(ge=1024 * 1024)] = 256 * 1024 * 1024
+    """Largest spill file of a process [bytes]; an event takes about 400."""
+    spill_after_s: Annotated[float, Field(gt=0)] = 1.0
+    """Events are written to the spill file when none got through for so long [s]; at once when
+    Kafka is known to be away."""
+    flush_timeout_s: Annotated[float, Field(ge=0)] = 5.0
+    """Longest a run waits at its end for its events to reach Kafka [s]."""
+    close_timeout_s: Annotated[float, Field(ge=0)] = 5.0
+    """Longest the end of the process waits for events to reach Kafka [s]; then they are spilled."""
+    reconnect_max_s: Annotated[float, Field(gt=0)] = 15.0
+    """Longest pause between two attempts to reach Kafka [s]."""
+    fetch_max_wait_ms: Annotated[int, Field(ge=1)] = 500
+    """Longest the broker may hold a fetch for commands [ms]. Kafka answers as soon as one comes;
+    for the embedded broker, which does not, 10 ms is used."""
 
 
 class WorkerSettings(_Group):
@@ -133,6 +166,7 @@ class Settings(BaseSettings):
     mock: bool = False
     """Use the built-in mock model client (`MESHFLOW_MOCK=1` does the same)."""
     kafka: KafkaSettings = KafkaSettings()
+    runtime: RuntimeSettings = RuntimeSettings()
     worker: WorkerSettings = WorkerSettings()
     sink: SinkSettings = SinkSettings()
     gateway: GatewaySettings = GatewaySettings()
@@ -146,3 +180,8 @@ class Settings(BaseSettings):
     def database_path(self) -> Path:
         """The DuckDB file in use."""
         return (self.sink.database or self.home_dir / "marlin.duckdb").expanduser()
+
+    @property
+    def spill_path(self) -> Path:
+        """The folder of the spill files. Not created here."""
+        return (self.runtime.spill_dir or self.home_dir / "spill").expanduser()

@@ -61,3 +61,22 @@ def call_g(model: str = "large-70b", input_tokens: int = 1000, output_tokens: in
     """Carbon of one call by the estimator alone [gCO2e]."""
     by = default_estimator().coefficients(model, "", REGION)
     return by.footprint(input_tokens, 0, 0, output_tokens)[1]
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """An event as a run emits it, of any content."""
+
+    run_id: str
+    value: bytes = b""
+    is_usage: bool = True
+    error: Exception | None = None
+
+    @property
+    def type(self) -> str:
+        return "usage" if self.is_usage else "run.started"
+
+    def encode(self) -> bytes:
+        if self.error is not None:
+            raise self.error
+        return self.value

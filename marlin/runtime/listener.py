@@ -20,7 +20,7 @@ REMEMBERED_RUNS = 1000
 """Finished runs whose late commands are still answered [count]."""
 
 POLL_MS = 1000
-"""Longest a poll waits before it looks at newly followed partitions [ms]."""
+"""How long a poll waits for a command [ms]; one that comes ends it at once."""
 
 CommandHandler = Callable[[Command], None]
 
@@ -28,9 +28,11 @@ CommandHandler = Callable[[Command], None]
 class CommandListener:
     """Hands the commands topic's records to the runs they are for.
 
-    Without a consumer group: every process reads for itself, and starting to read takes one
-    request. Only partitions that one of its runs has had are read, each from where it ended
-    when the first of these runs began. Repeats are passed on; runs drop them by `command_id`.
+    Without a consumer group: every process reads for itself, all partitions, from where they
+    ended when it connected. To take up a partition only when a run needs it would cost that run
+    its milliseconds: a broker answers a connection's requests one after the other, so the new
+    fetch would wait behind the one under way. Commands for the runs of others are told by their
+    key and dropped unread. Repeats are passed on; runs drop them by `command_id`.
     """
 
     def __init__(self) -> None:
@@ -40,8 +42,6 @@ class CommandListener:
         self._positions: dict[int, int] = {}
         """Next offset to read, by partition."""
         self._cluster_id: str | None = None
-        self._topic = ""
-        self._consumer: AIOKafkaConsumer | None = None
 
     def register(self, run_id: str, handler: CommandHandler) -> None:
         """Call `handler` with each command for `run_id`, in the link's thread."""
@@ -55,25 +55,32 @@ class CommandListener:
             while len(self._ended) > REMEMBERED_RUNS:
                 self._forget(*self._ended.popleft())
 
-    def attach(self, consumer: AIOKafkaConsumer, topic: str, cluster_id: str) -> None:
+    def renewed(self) -> CommandListener:
+        """One for the same runs in a forked child; it has yet to be attached."""
+        listener = CommandListener()
+        listener._handlers = {run_id: list(some) for run_id, some in self._handlers.items()}
+        listener._ended = deque(self._ended)
+        return listener
+
+    async def attach(
+        self, consumer: AIOKafkaConsumer, topic: str, partitions: int, cluster_id: str
+    ) -> None:
         """Read by `consumer` from now on, a started one; continues where the last one was.
 
-        On another cluster the positions mean nothing: what it holds is then read from the start.
+        Commands sent after this returns are read. On another cluster the positions mean nothing:
+        what it holds is then read from the start.
         """
-        if cluster_id != self._cluster_id:
-            self._positions = dict.fromkeys(self._positions, 0)
-        self._cluster_id, self._topic, self._consumer = cluster_id, topic, consumer
-        self._assign(consumer)
-
-    async def follow(self, partition: int) -> None:
-        """See to it that commands sent to `partition` after this returns are read."""
-        consumer = self._consumer
-        if consumer is None or partition in self._positions:
-            return
-        at = TopicPartition(self._topic, partition)
-        ends: dict[TopicPartition, int] = await consumer.end_offsets([at])
-        self._positions[partition] = ends[at]
-        self._assign(consumer)
+        places = [TopicPartition(topic, number) for number in range(partitions)]
+        if self._cluster_id is None:
+            ends: dict[TopicPartition, int] = await consumer.end_offsets(places)
+            self._positions = {place.partition: ends[place] for place in places}
+        elif cluster_id != self._cluster_id:
+            self._positions = {}
+        self._cluster_id = cluster_id
+        # Assigning forgets positions; both happen before the loop gets to fetching.
+        consumer.assign(places)
+        for place in places:
+            consumer.seek(place, self._positions.get(place.partition, 0))
 
     async def listen(self, consumer: AIOKafkaConsumer) -> None:
         """Pass on commands until cancelled. Raises aiokafka's error when the cluster refuses."""
@@ -84,16 +91,11 @@ class CommandListener:
                 for record in records:
                     self._pass_on(record)
 
-    def _assign(self, consumer: AIOKafkaConsumer) -> None:
-        # Assigning forgets positions; both happen before the loop gets back to fetching.
-        places = {TopicPartition(self._topic, p): at for p, at in self._positions.items()}
-        if not places:
-            return
-        consumer.assign(list(places))
-        for place, offset in places.items():
-            consumer.seek(place, offset)
-
     def _pass_on(self, record: ConsumerRecord[bytes | None, bytes | None]) -> None:
+        with self._lock:
+            # A record without a key may be for anyone.
+            if record.key and record.key.decode(errors="replace") not in self._handlers:
+                return
         try:
             command = Command.model_validate_json(record.value or b"")
         except ValidationError as exc:

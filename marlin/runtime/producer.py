@@ -1,12 +1,12 @@
-"""Events out: a bounded buffer that any thread fills, and a pump that empties it into Kafka."""
+"""Events out: any thread emits, a pump in the background sends them to Kafka."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
-from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import murmur2
 
-from marlin.schemas import Event, RunStarted, Usage, dump
+from marlin.runtime.backlog import CHUNK_EVENTS, Backlog
+from marlin.runtime.outgoing import OutgoingEvent
+from marlin.runtime.spill import Record, SpillFile, SpillFolder
 
 if TYPE_CHECKING:
     from aiokafka import BatchBuilder  # a name of our stubs only
@@ -23,80 +25,61 @@ __all__ = ["EventProducer", "partition_of"]
 
 log = logging.getLogger("marlin.runtime")
 
-CHUNK_EVENTS = 1000
-"""Most events taken at once; what arrives while they are sent goes out together next."""
-
-LIFECYCLE_SHARE = 2
-"""Lifecycle events are taken until the buffer holds this many times its capacity: a run whose
-start or end is missing costs the pipeline more than a call that is missing from a run."""
-
-BeforeStart = Callable[[int], Awaitable[None]]
-"""Awaited with a run's partition before its `run.started` is sent."""
+LOOK_FOR_LEFTOVERS_S = 5.0
+"""How often files of processes that have ended are looked for [s]."""
 
 
 def partition_of(run_id: str, partitions: int) -> int:
     """The partition of a run: Kafka's default partitioner (murmur2) on its UTF-8 key."""
-    return int(murmur2(run_id.encode()) & 0x7FFFFFFF) % partitions
+    return _partition_of(run_id.encode(), partitions)
 
 
 class EventProducer:
-    """Buffers events and sends them: in order, each at least once, acknowledged by all replicas.
+    """Takes events and sends them: in order, each at least once, acknowledged by all replicas.
 
     Order holds per partition because one batch at a time is under way to each. A batch whose
     answer was lost is sent again; readers drop repeats by `(producer_id, run_id, seq)`.
     """
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
+    def __init__(
+        self, capacity: int, folder: SpillFolder | None = None, *, spill_after_s: float = 1.0
+    ) -> None:
+        """Keeps `capacity` events in memory. When none got through for `spill_after_s` [s], or
+        the broker is away, they go to a file in `folder`."""
+        self._folder = folder
+        self._spill_after_s = spill_after_s
+        self.backlog = Backlog(capacity, folder.create if folder else None)
         self._lock = threading.Lock()
-        self._buffer: deque[Event] = deque()
-        self._sending: list[Event] = []
-        """Taken from the buffer, not yet known to be in Kafka."""
-        self._accepted = 0
-        self._delivered = 0
         self._away = False
+        self._moved_s = time.monotonic()
+        """When something was last delivered, or nothing waited."""
         self._waiters: list[tuple[int, Future[bool]]] = []
-        self._wake: Callable[[], object] | None = None
-        self.dropped = 0
-        """Events refused because the buffer was full [count]."""
+
+    @property
+    def dropped(self) -> int:
+        """Events that are lost: no room for them, or unreadable [count]."""
+        return self.backlog.refused + self.backlog.lost
 
     @property
     def undelivered(self) -> int:
         """Events accepted and not yet known to be in Kafka [count]."""
-        with self._lock:
-            return self._accepted - self._delivered
+        return self.backlog.accepted - self.backlog.settled
 
-    def emit(self, event: Event) -> None:
-        """Buffer `event`. Returns at once; where there is no room drops it, counted and logged."""
-        limit = self._capacity if isinstance(event, Usage) else self._capacity * LIFECYCLE_SHARE
-        with self._lock:
-            if len(self._buffer) < limit:
-                self._buffer.append(event)
-                self._accepted += 1
-                wake, self._wake = self._wake, None
-                if wake is not None:
-                    wake()
-                return
-            self.dropped += 1
-            first = self.dropped == 1
-        if first:
-            log.error(
-                "the event buffer is full (%d events) and Kafka is away: further events are "
-                "dropped; runs go on, local totals and budgets stay exact",
-                self._capacity,
-            )
+    def emit(self, event: OutgoingEvent) -> None:
+        """Take `event`. Returns at once; where there is no room drops it, counted and logged."""
+        self.backlog.add(event)
 
     def drained(self) -> Future[bool]:
         """Done with True when everything emitted before this call is in Kafka, with False when
         the broker is or goes away. Cancel it when no longer waiting."""
         waiter: Future[bool] = Future()
         with self._lock:
-            if self._delivered >= self._accepted:
+            if not self.undelivered:
                 waiter.set_result(True)
             elif self._away:
                 waiter.set_result(False)
             else:
-                self._waiters.append((self._accepted, waiter))
+                self._waiters.append((self.backlog.accepted, waiter))
         return waiter
 
     def set_away(self, away: bool) -> None:
@@ -106,67 +89,90 @@ class EventProducer:
             waiters, self._waiters = (self._waiters, []) if away else ([], self._waiters)
         _settle([waiter for _, waiter in waiters], False)
 
-    async def pump(
-        self, kafka: AIOKafkaProducer, topic: str, partitions: int, before_start: BeforeStart
-    ) -> None:
-        """Send what is buffered until cancelled. One pump at a time.
+    def secure(self) -> None:
+        """Write to disk what should not wait in memory. Called several times a second, in the
+        thread of the pump."""
+        now_s = time.monotonic()
+        if not self.undelivered:
+            self._moved_s = now_s
+        elif self._away or self.backlog.crowded or now_s - self._moved_s >= self._spill_after_s:
+            self.backlog.secure()
+
+    async def pump(self, kafka: AIOKafkaProducer, topic: str, partitions: int) -> None:
+        """Send what was emitted until cancelled. One pump at a time.
 
         Raises aiokafka's error when the cluster refuses or is gone; what was not delivered stays
         and a later pump sends it again, in the same order.
         """
         while True:
-            await self._fill()
-            by_partition: dict[int, list[Event]] = {}
-            for event in self._sending:
-                by_partition.setdefault(partition_of(event.run_id, partitions), []).append(event)
-            for partition, events in by_partition.items():
-                if any(isinstance(event, RunStarted) for event in events):
-                    await before_start(partition)
-            outcomes = await asyncio.gather(
-                *(_send(kafka, topic, number, events) for number, events in by_partition.items()),
-                return_exceptions=True,
-            )
-            self._account(list(by_partition.values()), outcomes)
+            chunk = await self._next()
+            failed, error = await _send_all(kafka, topic, partitions, chunk)
+            self.backlog.settle(failed)
+            if len(failed) < len(chunk):
+                self._moved_s = time.monotonic()
+            if not failed:
+                self.set_away(False)
+            self._tell_waiters()
+            if error is not None:
+                raise error
 
-    async def _fill(self) -> None:
-        """Take the next events, waiting until there are some."""
-        if self._sending:
-            return
-        loop, woken = asyncio.get_running_loop(), asyncio.Event()
-        while True:
-            woken.clear()
-            with self._lock:
-                while self._buffer and len(self._sending) < CHUNK_EVENTS:
-                    self._sending.append(self._buffer.popleft())
-                if self._sending:
-                    return
-                # Set only while asleep: waking a loop costs a system call, and an agent pays it.
-                self._wake = partial(loop.call_soon_threadsafe, woken.set)
+    async def deliver_leftovers(self, kafka: AIOKafkaProducer, topic: str, partitions: int) -> None:
+        """Send what processes that have ended left behind; look again from time to time.
+
+        Until cancelled. Raises aiokafka's error; what was not delivered stays in its file.
+        """
+        while self._folder is not None:
             try:
-                await woken.wait()
-            finally:
-                with self._lock:
-                    self._wake = None
+                for file in self._folder.leftovers():
+                    await _deliver(file, kafka, topic, partitions)
+            except OSError as exc:
+                log.warning("events left on disk were not read, they stay there: %s", exc)
+            await asyncio.sleep(LOOK_FOR_LEFTOVERS_S)
 
-    def _account(
-        self, sent: Sequence[list[Event]], outcomes: Sequence[BaseException | None]
-    ) -> None:
-        failed = [outcome for outcome in outcomes if outcome is not None]
+    async def _next(self) -> list[Record]:
+        """The next events, waiting until there are some."""
+        loop, woken = asyncio.get_running_loop(), asyncio.Event()
+        while not (chunk := self.backlog.take()):
+            woken.clear()
+            self._tell_waiters()  # events that were lost are waited for no more
+            try:
+                if self.backlog.wake_by(partial(loop.call_soon_threadsafe, woken.set)):
+                    await woken.wait()
+            finally:
+                self.backlog.wake_by(None)
+        return chunk
+
+    def _tell_waiters(self) -> None:
+        settled = self.backlog.settled
         with self._lock:
-            # A partition's events fail together; across partitions their order means nothing.
-            self._sending = [
-                event
-                for events, outcome in zip(sent, outcomes, strict=True)
-                if outcome is not None
-                for event in events
-            ]
-            self._delivered += sum(map(len, sent)) - len(self._sending)
-            self._away = self._away and bool(failed)
-            done = [one for target, one in self._waiters if target <= self._delivered]
-            self._waiters = [pair for pair in self._waiters if pair[0] > self._delivered]
+            done = [one for target, one in self._waiters if target <= settled]
+            self._waiters = [pair for pair in self._waiters if pair[0] > settled]
         _settle(done, True)
-        if failed:
-            raise failed[0]
+
+
+async def _deliver(file: SpillFile, kafka: AIOKafkaProducer, topic: str, partitions: int) -> None:
+    sent = 0
+    try:
+        while True:
+            records, end = file.read(CHUNK_EVENTS)
+            if not records:
+                break
+            _, error = await _send_all(kafka, topic, partitions, records)
+            if error is not None:
+                raise error
+            file.advance(end, len(records))
+            sent += len(records)
+        if file.end > file.position:
+            log.warning(
+                "%s ends in %d bytes that are no whole record (its process was killed while it "
+                "wrote, or the disk is damaged); they are ignored",
+                *(file.path, file.end - file.position),
+            )
+            file.clear()
+        if sent:
+            log.info("sent %d events that a process before this one could not", sent)
+    finally:
+        file.close()
 
 
 def _settle(waiters: Sequence[Future[bool]], value: bool) -> None:
@@ -176,18 +182,42 @@ def _settle(waiters: Sequence[Future[bool]], value: bool) -> None:
             waiter.set_result(value)
 
 
+async def _send_all(
+    kafka: AIOKafkaProducer, topic: str, partitions: int, records: Sequence[Record]
+) -> tuple[list[Record], BaseException | None]:
+    """Send `records`; what was not acknowledged, in order, and why."""
+    by_partition: dict[int, list[Record]] = {}
+    for record in records:
+        by_partition.setdefault(_partition_of(record.key, partitions), []).append(record)
+    outcomes = await asyncio.gather(
+        *(_send(kafka, topic, number, some) for number, some in by_partition.items()),
+        return_exceptions=True,
+    )
+    # A partition's events fail together; across partitions their order means nothing.
+    failed = [
+        record
+        for some, outcome in zip(by_partition.values(), outcomes, strict=True)
+        if outcome is not None
+        for record in some
+    ]
+    return failed, next((error for error in outcomes if error is not None), None)
+
+
 async def _send(
-    kafka: AIOKafkaProducer, topic: str, partition: int, events: Sequence[Event]
+    kafka: AIOKafkaProducer, topic: str, partition: int, records: Sequence[Record]
 ) -> None:
     batch = kafka.create_batch()
-    for event in events:
-        if not _append(batch, event):
+    for record in records:
+        if not _append(batch, record):
             await (await kafka.send_batch(batch, topic, partition=partition))
             batch = kafka.create_batch()
-            _append(batch, event)
+            _append(batch, record)
     await (await kafka.send_batch(batch, topic, partition=partition))
 
 
-def _append(batch: BatchBuilder, event: Event) -> bool:
-    key, value = event.run_id.encode(), dump(event)
-    return batch.append(timestamp=None, key=key, value=value) is not None
+def _append(batch: BatchBuilder, record: Record) -> bool:
+    return batch.append(timestamp=None, key=record.key, value=record.value) is not None
+
+
+def _partition_of(key: bytes, partitions: int) -> int:
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions

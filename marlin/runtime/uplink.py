@@ -6,8 +6,8 @@ from typing import Protocol
 
 from marlin.broker.running import find_running
 from marlin.errors import ConfigurationError
+from marlin.runtime.outgoing import OutgoingEvent
 from marlin.runtime.run import Run
-from marlin.schemas import Event
 from marlin.settings import Settings
 
 __all__ = ["Uplink", "uplink_for"]
@@ -16,7 +16,7 @@ __all__ = ["Uplink", "uplink_for"]
 class Uplink(Protocol):
     """The way to the pipeline and back. Shared by all runs of a process."""
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: OutgoingEvent) -> None:
         """Send `event` soon, in order per run. Returns at once, never raises."""
         ...
 

@@ -19,6 +19,7 @@ from marlin.broker.running import announced
 from marlin.errors import CarbonBudgetExceededError
 from marlin.runtime import AgentContext, MeshFlow, RunResult, RunStatus
 from marlin.runtime.link import close_links, link_for
+from marlin.runtime.outgoing import Announcement
 from marlin.runtime.producer import partition_of
 from marlin.schemas import (
     EVENT,
@@ -282,13 +283,13 @@ async def test_a_broker_that_comes_back_gets_everything_once_and_in_order(tmp_pa
             # A run at the moment of the loss waits for what it is told to, the next ones not.
             link = link_for(settings)
             while await link.flush(0.2):
-                link.emit(RunStarted(run_id="probe", time=datetime.now(UTC)))
+                link.emit(Announcement(RunStarted(run_id="probe", time=datetime.now(UTC))))
             results = [await mesh_on(settings, 0.001).run(run_id=f"run-{n}") for n in range(5)]
 
     async with EmbeddedBroker() as second:
         with announced(tmp_path, second.bootstrap_servers):
             async with asyncio.timeout(120):
-                while link.undelivered:
+                while link.health().undelivered:
                     await asyncio.sleep(0.05)
             for result in results:
                 assert (result.status, result.command_id) == (RunStatus.ABORTED, None)

@@ -1,10 +1,12 @@
-"""The link without a broker: runs go on, nothing waits, losses are said. With one: integration."""
+"""The link without a broker: runs go on, nothing waits or is lost. With one: integration."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import socket
+import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -13,7 +15,8 @@ import pytest
 from marlin.errors import CarbonBudgetExceededError
 from marlin.runtime import AgentContext, MeshFlow, RunStatus
 from marlin.runtime.link import close_links, link_for
-from marlin.settings import KafkaSettings, Settings
+from marlin.runtime.spill import SpillFolder
+from marlin.settings import KafkaSettings, RuntimeSettings, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +62,7 @@ async def test_without_a_broker_runs_end_as_they_would_with_kafka_off(nowhere: S
     assert (aborted.status, aborted.command_id) == (RunStatus.ABORTED, None)
 
 
-async def test_kafka_away_is_said_once_and_so_is_what_was_lost(
+async def test_kafka_away_is_said_once_and_so_is_what_waits_on_disk(
     nowhere: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -70,7 +73,42 @@ async def test_kafka_away_is_said_once_and_so_is_what_was_lost(
     first, last = caplog.messages
     assert first.startswith("Kafka is away")
     assert "127.0.0.1:1" in first
-    assert last.startswith("12 events were never sent to Kafka")
+    (file,) = nowhere.spill_path.iterdir()
+    assert last.startswith(f"12 events did not reach Kafka and wait in {file}")
+
+
+async def test_what_is_lost_without_a_file_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1")
+    runtime = RuntimeSettings(spill=False, buffer_events=3)
+    settings = Settings(home=tmp_path, kafka=kafka, runtime=runtime)
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            await mesh_on(settings, None, 60.0).run()
+        health = link_for(settings).health()
+        close_links()
+
+    # Six have room: lifecycle events may take twice what usage may.
+    assert (health.connected, health.undelivered, health.dropped) == (False, 6, 6)
+    assert caplog.messages[-1].startswith("12 events were never sent to Kafka: 6 were left")
+    assert not settings.spill_path.exists()
+
+
+async def test_a_process_that_is_away_from_kafka_writes_to_disk_before_it_ends(
+    nowhere: Settings,
+) -> None:
+    link = link_for(nowhere)
+    await mesh_on(nowhere, None, 60.0).run()
+
+    async with asyncio.timeout(30):
+        while link.health().spilled < 4:
+            await asyncio.sleep(0.01)
+
+    health = link.health()
+    assert (health.connected, health.undelivered, health.spilled) == (False, 4, 4)
+    assert health.spill_file is not None
+    assert health.spill_file.stat().st_size > 4 * 100
 
 
 async def test_a_broker_that_accepts_and_says_nothing_is_waited_for_within_bounds(
@@ -97,4 +135,77 @@ def test_a_link_that_never_did_anything_closes(nowhere: Settings) -> None:
     link.shut_down()
     link.shut_down()
 
-    assert link.dropped == 0
+    assert link.health().undelivered == 0
+    assert not nowhere.spill_path.exists()
+
+
+_EXITING = """
+import asyncio, sys
+from marlin.runtime.link import link_for
+from marlin.settings import Settings
+sys.path.insert(0, sys.argv[2])
+from runtime_doubles import Emitted
+
+link = link_for(Settings.model_validate_json(sys.argv[1]))
+for number in range(5):
+    link.emit(Emitted("run-1", b"%d" % number))
+"""
+
+_FORKING = (
+    _EXITING
+    + """
+import multiprocessing
+def child():
+    assert link_for(Settings.model_validate_json(sys.argv[1])) is link
+    assert link.health().undelivered == 0
+    for number in range(3):
+        link.emit(Emitted("run-2", b"%d" % number))
+def idle():
+    pass
+for target in (idle, child):
+    process = multiprocessing.get_context("fork").Process(target=target)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+"""
+)
+
+
+def spilled_by(program: str, settings: Settings) -> dict[bytes, list[bytes]]:
+    """What a process that runs `program` and ends leaves on disk, by run."""
+    tests = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, settings.model_dump_json(), str(tests)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[bytes, list[bytes]] = {}
+    for file in SpillFolder(settings).leftovers():
+        for record in file.read(100)[0]:
+            found.setdefault(record.key, []).append(record.value)
+        file.close()
+    return found
+
+
+def test_what_is_left_at_the_end_of_the_interpreter_is_on_disk(tmp_path: Path) -> None:
+    assert spilled_by(_EXITING, quickly_closed(tmp_path)) == {
+        b"run-1": [b"0", b"1", b"2", b"3", b"4"]
+    }
+
+
+def test_a_forked_child_sends_its_own_and_the_parent_its_own(tmp_path: Path) -> None:
+    assert spilled_by(_FORKING, quickly_closed(tmp_path)) == {
+        b"run-1": [b"0", b"1", b"2", b"3", b"4"],
+        b"run-2": [b"0", b"1", b"2"],
+    }
+
+
+def quickly_closed(home: Path) -> Settings:
+    return Settings(
+        home=home,
+        kafka=KafkaSettings(bootstrap_servers="127.0.0.1:1"),
+        runtime=RuntimeSettings(close_timeout_s=0.1),
+    )

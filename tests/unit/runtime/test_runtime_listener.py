@@ -23,6 +23,7 @@ class FakeRecord:
     partition: int
     offset: int
     value: bytes | None
+    key: bytes | None = None
 
 
 @dataclass
@@ -30,6 +31,8 @@ class FakeConsumer:
     """A log per partition; reads from where it was sought."""
 
     logs: dict[int, list[bytes | None]] = field(default_factory=dict[int, list[bytes | None]])
+    keys: dict[int, list[bytes | None]] = field(default_factory=dict[int, list[bytes | None]])
+    """Keys of the records; none where none is given."""
     positions: dict[int, int] = field(default_factory=dict[int, int])
 
     async def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
@@ -45,11 +48,13 @@ class FakeConsumer:
         await asyncio.sleep(0)
         found: dict[TopicPartition, list[FakeRecord]] = {}
         for partition, start in self.positions.items():
-            values = self.logs.get(partition, [])[start:]
-            self.positions[partition] = start + len(values)
-            if values:
+            values = self.logs.get(partition, [])
+            keys = self.keys.get(partition) or [None] * len(values)
+            self.positions[partition] = len(values)
+            if values[start:]:
                 found[TopicPartition(TOPIC, partition)] = [
-                    FakeRecord(TOPIC, partition, start + n, value) for n, value in enumerate(values)
+                    FakeRecord(TOPIC, partition, n, values[n], keys[n])
+                    for n in range(start, len(values))
                 ]
         return found
 
@@ -73,16 +78,17 @@ async def listen(listener: CommandListener, consumer: FakeConsumer) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def attach(listener: CommandListener, consumer: FakeConsumer, cluster_id: str = "one") -> None:
-    listener.attach(cast(AIOKafkaConsumer, consumer), TOPIC, cluster_id)
+async def attach(
+    listener: CommandListener, consumer: FakeConsumer, cluster_id: str = "one", partitions: int = 2
+) -> None:
+    await listener.attach(cast(AIOKafkaConsumer, consumer), TOPIC, partitions, cluster_id)
 
 
-async def test_only_commands_after_following_reach_the_runs_they_are_for() -> None:
+async def test_only_commands_after_connecting_reach_the_runs_they_are_for() -> None:
     listener, heard = CommandListener(), list[Command]()
     consumer = FakeConsumer({1: [dump(command("run-1", 0))]})
-    attach(listener, consumer)
+    await attach(listener, consumer)
     listener.register("run-1", heard.append)
-    await listener.follow(1)
 
     consumer.logs[1] += [dump(command("run-2")), dump(command("run-1", 1))]
     await listen(listener, consumer)
@@ -90,36 +96,73 @@ async def test_only_commands_after_following_reach_the_runs_they_are_for() -> No
     assert heard == [command("run-1", 1)]
 
 
-async def test_following_another_partition_loses_no_place() -> None:
+async def test_every_partition_is_read_whatever_runs_there_are_when_it_connects() -> None:
     listener, heard = CommandListener(), list[Command]()
-    consumer = FakeConsumer({0: [], 1: []})
-    attach(listener, consumer)
+    consumer = FakeConsumer()
+    await attach(listener, consumer, partitions=3)
+    for partition in range(3):
+        consumer.logs[partition] = [dump(command("run-1", partition))]
     listener.register("run-1", heard.append)
-    await listener.follow(0)
-    consumer.logs[0].append(dump(command("run-1", 0)))
-    consumer.logs[1].append(dump(command("run-1", 1)))
 
-    await listener.follow(1)
-    await listener.follow(0)
-    consumer.logs[1].append(dump(command("run-1", 2)))
     await listen(listener, consumer)
 
-    assert heard == [command("run-1", 0), command("run-1", 2)]
+    assert heard == [command("run-1", partition) for partition in range(3)]
+
+
+async def test_commands_with_the_key_of_others_are_not_even_read(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    listener, heard, consumer = CommandListener(), list[Command](), FakeConsumer()
+    await attach(listener, consumer)
+    listener.register("run-1", heard.append)
+    consumer.logs[0] = [b"not json", dump(command("run-1", 1)), dump(command("run-1", 2))]
+    consumer.keys[0] = [b"run-2", b"\xff", b"run-1"]
+
+    with caplog.at_level(logging.WARNING, "marlin.runtime"):
+        await listen(listener, consumer)
+
+    assert heard == [command("run-1", 2)]
+    assert caplog.messages == []
+
+
+async def test_partitions_that_were_added_are_read_from_their_start() -> None:
+    listener, heard = CommandListener(), list[Command]()
+    logs: dict[int, list[bytes | None]] = {0: [b"{}"], 1: [dump(command("run-1"))]}
+    await attach(listener, FakeConsumer(logs), partitions=1)
+    listener.register("run-1", heard.append)
+
+    second = FakeConsumer(logs)
+    await attach(listener, second, partitions=2)
+    await listen(listener, second)
+
+    assert heard == [command("run-1")]
+
+
+async def test_a_forked_childs_listener_tells_the_same_runs_from_where_it_connects() -> None:
+    listener, heard = CommandListener(), list[Command]()
+    consumer = FakeConsumer({0: [dump(command("run-1", 0))]})
+    listener.register("run-1", heard.append)
+
+    childs = listener.renewed()
+    await attach(childs, consumer)
+    consumer.logs[0].append(dump(command("run-1", 1)))
+    await listen(childs, consumer)
+
+    assert heard == [command("run-1", 1)]
 
 
 async def test_a_new_connection_goes_on_where_the_last_one_was() -> None:
     listener, heard = CommandListener(), list[Command]()
     logs: dict[int, list[bytes | None]] = {0: []}
     first = FakeConsumer(logs)
-    attach(listener, first)
+    await attach(listener, first)
     listener.register("run-1", heard.append)
-    await listener.follow(0)
     logs[0].append(dump(command("run-1", 0)))
     await listen(listener, first)
     logs[0].append(dump(command("run-1", 1)))
 
     second = FakeConsumer(logs)
-    attach(listener, second)
+    await attach(listener, second)
     await listen(listener, second)
 
     assert heard == [command("run-1", 0), command("run-1", 1)]
@@ -128,12 +171,11 @@ async def test_a_new_connection_goes_on_where_the_last_one_was() -> None:
 async def test_on_another_cluster_it_reads_from_the_start() -> None:
     listener, heard = CommandListener(), list[Command]()
     first = FakeConsumer({0: [b"{}"] * 5})
-    attach(listener, first)
+    await attach(listener, first)
     listener.register("run-1", heard.append)
-    await listener.follow(0)
 
     second = FakeConsumer({0: [dump(command("run-1"))]})
-    attach(listener, second, "two")
+    await attach(listener, second, "two")
     await listen(listener, second)
 
     assert heard == [command("run-1")]
@@ -144,9 +186,8 @@ async def test_what_is_no_command_is_logged_and_the_next_is_heard(
     value: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     listener, heard, consumer = CommandListener(), list[Command](), FakeConsumer()
-    attach(listener, consumer)
+    await attach(listener, consumer)
     listener.register("run-1", heard.append)
-    await listener.follow(0)
     consumer.logs[0] = [value, dump(command("run-1"))]
 
     with caplog.at_level(logging.WARNING, "marlin.runtime"):
@@ -162,8 +203,7 @@ async def test_ended_runs_are_remembered_for_a_while() -> None:
     def hear(got: Command) -> None:
         heard.append(got.run_id)
 
-    attach(listener, consumer)
-    await listener.follow(0)
+    await attach(listener, consumer)
     for number in range(REMEMBERED_RUNS + 1):
         listener.register(f"run-{number}", hear)
         listener.retire(f"run-{number}", hear)
@@ -177,8 +217,7 @@ async def test_ended_runs_are_remembered_for_a_while() -> None:
 async def test_two_runs_under_one_id_are_both_told() -> None:
     listener, consumer = CommandListener(), FakeConsumer()
     first, second = list[Command](), list[Command]()
-    attach(listener, consumer)
-    await listener.follow(0)
+    await attach(listener, consumer)
     listener.register("run-1", first.append)
     listener.register("run-1", second.append)
     consumer.logs[0] = [dump(command("run-1"))]

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from pathlib import Path
+from typing import cast
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaTimeoutError
 from aiokafka.partitioner import DefaultPartitioner
-from events import started, usage
+from events import started
+from events import usage as usage_event
 from hypothesis import given
 from hypothesis import strategies as st
+from runtime_doubles import Emitted
 
+from marlin.runtime.outgoing import Announcement, OutgoingEvent
 from marlin.runtime.producer import EventProducer, partition_of
-from marlin.schemas import EVENT, Event, Usage
+from marlin.runtime.spill import SpillFile, SpillFolder
+from marlin.schemas import EVENT, Event, Usage, dump
+from marlin.settings import Settings
 
 PARTITIONS = 3
 
@@ -76,17 +83,13 @@ class FakeKafka:
         return [event.seq for event in self.sent(run_id) if isinstance(event, Usage)]
 
 
-async def no_start(_: int) -> None:
-    raise AssertionError("no run started")
+def usage(run_id: str = "run-1", seq: int = 0) -> OutgoingEvent:
+    return Emitted(run_id, dump(usage_event(run_id, seq)))
 
 
 @asynccontextmanager
-async def pumping(
-    producer: EventProducer, kafka: FakeKafka, before_start: Any = no_start
-) -> AsyncGenerator[asyncio.Task[None]]:
-    task = asyncio.create_task(
-        producer.pump(cast(AIOKafkaProducer, kafka), "events", PARTITIONS, before_start)
-    )
+async def pumping(producer: EventProducer, kafka: FakeKafka) -> AsyncGenerator[asyncio.Task[None]]:
+    task = asyncio.create_task(producer.pump(cast(AIOKafkaProducer, kafka), "events", PARTITIONS))
     try:
         yield task
     finally:
@@ -204,23 +207,6 @@ async def test_a_pump_stopped_in_the_middle_keeps_what_it_had() -> None:
     assert kafka.seqs() == [0, 1, 2]
 
 
-async def test_a_runs_partition_is_followed_before_its_start_is_sent() -> None:
-    producer, kafka = EventProducer(1000), FakeKafka()
-    followed: list[tuple[int, int]] = []
-
-    async def follow(partition: int) -> None:
-        await asyncio.sleep(0.01)
-        followed.append((partition, kafka.batches))
-
-    producer.emit(started())
-    producer.emit(usage())
-    async with pumping(producer, kafka, follow):
-        assert await drained(producer)
-
-    assert followed == [(partition_of("run-1", PARTITIONS), 0)]
-    assert [event.type for event in kafka.sent()] == ["run.started", "usage"]
-
-
 async def test_a_full_buffer_drops_new_usage_counts_it_and_says_so_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -229,12 +215,9 @@ async def test_a_full_buffer_drops_new_usage_counts_it_and_says_so_once(
     with caplog.at_level(logging.ERROR, "marlin.runtime"):
         for seq in range(10):
             producer.emit(usage(seq=seq))
-    producer.emit(started())
+    producer.emit(Announcement(started()))
 
-    async def follow(_: int) -> None:
-        """Nothing to follow here."""
-
-    async with pumping(producer, kafka, follow):
+    async with pumping(producer, kafka):
         assert await drained(producer)
 
     assert producer.dropped == 7
@@ -242,15 +225,6 @@ async def test_a_full_buffer_drops_new_usage_counts_it_and_says_so_once(
     assert kafka.seqs() == [0, 1, 2]
     # Lifecycle events have room that usage cannot take.
     assert kafka.sent()[-1].type == "run.started"
-
-
-async def test_the_buffer_is_bounded_for_lifecycle_events_too() -> None:
-    producer = EventProducer(3)
-    for _ in range(10):
-        producer.emit(started())
-
-    assert producer.undelivered == 6
-    assert producer.dropped == 4
 
 
 async def test_nothing_to_send_is_drained_at_once() -> None:
@@ -285,3 +259,149 @@ async def test_a_waiter_that_gave_up_is_left_alone() -> None:
 
     async with pumping(producer, kafka):
         assert await drained(producer)
+
+
+async def test_whoever_waits_for_an_event_that_cannot_be_sent_waits_no_more() -> None:
+    producer, kafka = EventProducer(1000), FakeKafka()
+    async with pumping(producer, kafka):
+        producer.emit(Emitted("run-1", error=ValueError("no")))
+        assert await drained(producer)
+
+    assert (producer.dropped, producer.undelivered) == (1, 0)
+
+
+def on_disk(home: Path, capacity: int = 1000, **options: float) -> EventProducer:
+    return EventProducer(capacity, SpillFolder(Settings(home=home)), **options)
+
+
+async def test_what_waits_too_long_goes_to_disk_and_from_there_to_kafka(tmp_path: Path) -> None:
+    producer, kafka = on_disk(tmp_path, spill_after_s=0.01), FakeKafka()
+    kafka.gate.clear()
+    async with pumping(producer, kafka):
+        for seq in range(5):
+            producer.emit(usage(seq=seq))
+            await asyncio.sleep(0.02)
+            producer.secure()
+        assert producer.backlog.spilled == 5
+        kafka.gate.set()
+        assert await drained(producer)
+
+    assert kafka.seqs() == [0, 1, 2, 3, 4]
+    assert producer.backlog.spilled == 0
+
+
+async def test_what_moves_stays_in_memory_unless_there_is_much_of_it(tmp_path: Path) -> None:
+    producer = on_disk(tmp_path, 10, spill_after_s=3600.0)
+    for seq in range(5):
+        producer.emit(usage(seq=seq))
+        producer.secure()
+    assert producer.backlog.spilled == 0
+
+    producer.emit(usage(seq=5))
+    producer.secure()
+    assert producer.backlog.spilled == 6
+
+    producer.emit(usage(seq=6))
+    producer.set_away(True)
+    producer.secure()
+    assert producer.backlog.spilled == 7
+    async with pumping(producer, kafka := FakeKafka()):
+        while producer.undelivered:
+            await asyncio.sleep(0)
+    assert kafka.seqs() == list(range(7))
+    producer.backlog.close()
+
+
+def leave_behind(home: Path, run_id: str, count: int) -> Path:
+    dead = on_disk(home, count)
+    for seq in range(count):
+        dead.emit(usage(run_id, seq))
+    dead.set_away(True)
+    dead.secure()
+    file = dead.backlog.spill_file
+    assert file is not None
+    dead.backlog.abandon()
+    return file.path
+
+
+@asynccontextmanager
+async def delivering_leftovers(
+    producer: EventProducer, kafka: FakeKafka
+) -> AsyncGenerator[asyncio.Task[None]]:
+    task = asyncio.create_task(
+        producer.deliver_leftovers(cast(AIOKafkaProducer, kafka), "events", PARTITIONS)
+    )
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until_gone(*paths: Path) -> None:
+    async with asyncio.timeout(10):
+        while any(path.exists() for path in paths):
+            await asyncio.sleep(0)
+
+
+async def test_what_others_left_is_delivered_while_our_own_goes_on(tmp_path: Path) -> None:
+    left = [leave_behind(tmp_path, "run-2", 2500), leave_behind(tmp_path, "run-3", 3)]
+    producer, kafka = on_disk(tmp_path), FakeKafka(room=100)
+    async with pumping(producer, kafka), delivering_leftovers(producer, kafka):
+        producer.emit(usage("run-1", 0))
+        assert await drained(producer)
+        await until_gone(*left)
+
+    assert kafka.seqs("run-1") == [0]
+    assert kafka.seqs("run-2") == list(range(2500))
+    assert kafka.seqs("run-3") == [0, 1, 2]
+
+
+async def test_what_could_not_be_delivered_stays_for_the_next(tmp_path: Path) -> None:
+    left = leave_behind(tmp_path, "run-1", 2500)
+    producer, kafka = on_disk(tmp_path), FakeKafka()
+    kafka.fails = {partition_of("run-1", PARTITIONS)}
+    async with delivering_leftovers(producer, kafka) as task:
+        with pytest.raises(KafkaTimeoutError):
+            await task
+    assert kafka.seqs() == []
+
+    kafka.fails = set()
+    async with delivering_leftovers(producer, kafka):
+        await until_gone(left)
+
+    assert kafka.seqs() == list(range(2500))
+
+
+async def test_a_torn_end_is_told_and_the_rest_delivered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = leave_behind(tmp_path, "run-1", 3)
+    os.truncate(left, left.stat().st_size - 1)
+    producer, kafka = on_disk(tmp_path), FakeKafka()
+
+    with caplog.at_level(logging.WARNING, "marlin.runtime"):
+        async with delivering_leftovers(producer, kafka):
+            await until_gone(left)
+
+    assert kafka.seqs() == [0, 1]
+    assert "are no whole record" in caplog.text
+
+
+async def test_a_folder_that_cannot_be_read_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = leave_behind(tmp_path, "run-1", 3)
+
+    def unreadable(_: Path) -> SpillFile:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SpillFile, "adopt", unreadable)
+        async with delivering_leftovers(on_disk(tmp_path), FakeKafka()) as task:
+            while not caplog.messages:
+                await asyncio.sleep(0)
+            assert not task.done()
+
+    assert left.exists()
+    assert "were not read, they stay there" in caplog.text
