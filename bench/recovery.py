@@ -71,10 +71,8 @@ async def write_changelog(settings: Settings, runs: int) -> int:
                 partition.runs.clear()
                 outcome = partition.apply(records, now=NOW, max_event_bytes=1_000_000)
                 for row in outcome.rows:
-                    written += len(row.key) + len(row.value or b"")
-                    sent.append(
-                        await producer.send(topic, row.value, key=row.key, partition=number)
-                    )
+                    written += len(row[0]) + len(row[1] or b"")
+                    sent.append(await producer.send(topic, row[1], key=row[0], partition=number))
                 await asyncio.gather(*sent)
                 sent.clear()
     return written

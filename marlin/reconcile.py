@@ -200,10 +200,17 @@ def table_account(partitions: Iterable[Partition]) -> Account:
     account = Account()
     for partition in partitions:
         for run in partition.runs.values():
-            account.runs[run.run_id] = Sums.of(run.totals)
+            account.runs[run.run_id] = _row_sums(run)
             for agent_id, totals in run.agents.items():
                 account.agents[run.run_id, agent_id] = Sums.of(totals)
     return account
+
+
+def _row_sums(run: Run) -> Sums:
+    # A row holds its calls apart from its agents' sums: either may be found wanting.
+    sums = Sums.of(run.totals)
+    sums.calls = run.calls
+    return sums
 
 
 class Lives:
@@ -256,10 +263,10 @@ class Lives:
             if not is_whole and run_id not in self._last_calls:
                 continue
             if run_id in self._cut and not is_whole:
-                table.runs[run_id] = Sums(calls=run.totals.calls)
+                table.runs[run_id] = Sums(calls=run.calls)
                 topic.runs[run_id] = Sums(calls=self._last_calls[run_id])
                 continue
-            table.runs[run_id] = Sums.of(run.totals)
+            table.runs[run_id] = _row_sums(run)
             topic.runs[run_id] = self._account.runs.get(run_id, Sums())
             for agent_id, totals in run.agents.items():
                 table.agents[run_id, agent_id] = Sums.of(totals)

@@ -1,4 +1,4 @@
-"""Records to events. A batch is decoded at once; a bad record never harms its neighbours."""
+"""Records to events. A bad record never harms its neighbours."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from marlin.schemas import EVENT, EVENTS, Event
+from marlin.schemas import EVENT, Event
 from marlin.schemas.deadletter import Step
+from marlin.streams.call import Call, decode_call
 
-__all__ = ["RawRecord", "Refusal", "decode_batch"]
+__all__ = ["Decoded", "RawRecord", "Refusal", "decode_batch"]
 
 _SHOWN_ERRORS = 3
 _SHOWN_INPUT_CHARS = 60
@@ -38,38 +39,23 @@ class Refusal:
     reason: str
 
 
-def decode_batch(
-    records: Sequence[RawRecord], *, max_event_bytes: int
-) -> Sequence[Event | Refusal]:
+Decoded = Call | Event
+"""An event: usage as a `Call` where it is spelled in the common way, else as its contract."""
+
+
+def decode_batch(records: Sequence[RawRecord], *, max_event_bytes: int) -> list[Decoded | Refusal]:
     """Decode and validate `records`; the answer has one entry for each, in the same order."""
-    events = _decode_joined(records, max_event_bytes)
-    if events is not None:
-        return events
-    return [_decode_one(record, max_event_bytes) for record in records]
-
-
-def _decode_joined(records: Sequence[RawRecord], max_event_bytes: int) -> list[Event] | None:
-    """All records as one JSON array, or None if anything at all is unusual.
-
-    Nothing in one record may reach into the next, or a hostile record could shift its
-    neighbours: a JSON string cannot span the raw newline between two values, an object cannot
-    go on with the `{` that every value must start with, no contract has an array of objects,
-    and the count catches several events in one value.
-    """
-    values = [record.value for record in records]
-    for value in values:
-        if not value or value[0] != 0x7B or len(value) > max_event_bytes:
-            return None
-    try:
-        events = EVENTS.validate_json(b"[" + b",\n".join(values) + b"]")  # type: ignore[arg-type]
-    except ValidationError:
-        return None
-    if len(events) != len(records):
-        return None
-    for record, event in zip(records, events, strict=True):
-        if record.key != event.run_id.encode():
-            return None
-    return events
+    decoded: list[Decoded | Refusal] = []
+    for record in records:
+        value = record.value
+        call = None
+        if value is not None and len(value) <= max_event_bytes:
+            call = decode_call(value)
+        if call is not None and record.key == call.run_id.encode():
+            decoded.append(call)
+        else:
+            decoded.append(_decode_one(record, max_event_bytes))
+    return decoded
 
 
 def _decode_one(record: RawRecord, max_event_bytes: int) -> Event | Refusal:

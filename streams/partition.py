@@ -10,42 +10,24 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 
-from marlin.estimation import Coefficients, Estimator
-from marlin.schemas import (
-    Command,
-    DeadLetter,
-    Event,
-    Lifecycle,
-    Usage,
-    command_id,
-    dump,
-)
-from marlin.streams.decode import RawRecord, Refusal, decode_batch
+from marlin.estimation import Estimator
+from marlin.schemas import Command, DeadLetter, Lifecycle, Usage, command_id, dump
+from marlin.streams.call import Call, encode_call
+from marlin.streams.decode import Decoded, RawRecord, Refusal, decode_batch
 from marlin.streams.run import Breach, Run
-from marlin.totals import Footprint, footprint
+from marlin.streams.tariff import Tariffs
 
-__all__ = ["POSITION_KEY", "Fingerprint", "Letter", "Outcome", "Partition", "Row", "Tombstone"]
+__all__ = ["POSITION_KEY", "Fingerprint", "Letter", "Outcome", "Partition", "Row", "TableRow"]
 
 POSITION_KEY = b""
 """Key of the partition's own row. A run_id is never empty, so no run can have it."""
 
 
-AFTER_FINISH = "after_finish"
-"""Quality code of usage that came after its run's `run.finished`."""
+Row = tuple[bytes, bytes]
+"""Key and value of a record for the carbon or commands topic."""
 
-
-class Row(NamedTuple):
-    """A record for the changelog or the carbon or commands topic."""
-
-    key: bytes
-    value: bytes
-
-
-class Tombstone(NamedTuple):
-    """Takes a row out of the changelog."""
-
-    key: bytes
-    value: None = None
+TableRow = tuple[bytes, bytes | None]
+"""The same for the changelog. Without a value it takes a row out of it (a tombstone)."""
 
 
 class Letter(NamedTuple):
@@ -56,6 +38,9 @@ class Letter(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
+_USAGE = (Call, Usage)
+
+
 @dataclass(slots=True)
 class Outcome:
     """What a batch leads to. Outputs must be durable before `rows` are sent: a row that is
@@ -64,7 +49,7 @@ class Outcome:
     commands: list[Row] = field(default_factory=list[Row])
     carbon: list[Row] = field(default_factory=list[Row])
     letters: list[Letter] = field(default_factory=list[Letter])
-    rows: list[Row | Tombstone] = field(default_factory=list[Row | Tombstone])
+    rows: list[TableRow] = field(default_factory=list[TableRow])
     """Changed rows; of a batch of events, the partition's own position is the last."""
     counted: int = 0
     """Usage events counted [count]."""
@@ -104,7 +89,9 @@ class Partition:
         self.skipped = 0
         """Offsets that were gone before they could be read [count]."""
         self._topic = topic
-        self._estimator = estimator
+        self._source = b""
+        """`source` as it is while a batch is handled."""
+        self._tariffs = Tariffs(estimator)
         self._finished: dict[str, None] = {}
         """Finished runs, in the order they finished."""
 
@@ -121,7 +108,8 @@ class Partition:
         """Handle a batch: `records` in offset order. `now` stamps commands and dead letters."""
         outcome = Outcome()
         changed: dict[str, Run] = {}
-        handled = self.position
+        runs, handled = self.runs, self.position
+        self._source = self.source.encode()
         events = decode_batch(records, max_event_bytes=max_event_bytes)
         for record, event in zip(records, events, strict=True):
             offset = record.offset
@@ -129,28 +117,27 @@ class Partition:
                 if offset > handled:
                     outcome.letters.append(self._letter(record, event, now))
                 continue
-            run = self.runs.get(event.run_id)
+            run_id = event.run_id
+            run = runs.get(run_id)
             if run is None:
                 if offset <= handled:
                     continue  # a replay of a run that has left the table
-                run = Run(event.run_id, epoch=self.epoch, touched_at=now)
-                self.runs[event.run_id] = run
+                run = runs[run_id] = Run(run_id, epoch=self.epoch, touched_at=now)
             # A replay changes nothing, but its row is written again: the first write may
             # belong to a batch that is not durable yet.
-            changed[event.run_id] = run
-            if offset > handled and (run.epoch < self.epoch or offset > run.position):
-                self._apply_event(run, offset, event, outcome, now)
+            changed[run_id] = run
+            if offset > handled and (offset > run.position or run.epoch < self.epoch):
+                self._apply_event(run, record, event, outcome, now)
                 run.epoch, run.position, run.touched_at = self.epoch, offset, now
-                if run.is_finished:
-                    # To the end of the queue: it leaves a grace period after its last event.
-                    self._finished.pop(event.run_id, None)
-                    self._finished[event.run_id] = None
         if records[-1].offset > handled:
             self.position = records[-1].offset
             self.fingerprint = Fingerprint.of(records[-1])
-        outcome.rows.extend(
-            Row(run_id.encode(), orjson.dumps(run.dump())) for run_id, run in changed.items()
-        )
+        for run_id, run in changed.items():
+            outcome.rows.append((run_id.encode(), run.dump()))
+            if run.is_finished:
+                # To the end of the queue: it leaves a grace period after its last event.
+                self._finished.pop(run_id, None)
+                self._finished[run_id] = None
         outcome.rows.append(self._position_row())
         return outcome
 
@@ -171,7 +158,7 @@ class Partition:
         if idle_before is not None:
             leaving += [r.run_id for r in self.runs.values() if r.touched_at < idle_before]
         gone = [run_id for run_id in leaving if self.runs.pop(run_id, None) is not None]
-        return Outcome(rows=[Tombstone(run_id.encode()) for run_id in gone])
+        return Outcome(rows=[(run_id.encode(), None) for run_id in gone])
 
     def continue_recreated(self) -> None:
         """Go on with a recreated topic from its start; totals of known runs are kept."""
@@ -184,41 +171,82 @@ class Partition:
         if value is None:
             self.runs.pop(key.decode(), None)
             return
-        dumped: dict[str, Any] = orjson.loads(value)
-        at = (dumped["e"], dumped["p"])
         if key == POSITION_KEY:
-            if at >= (self.epoch, self.position):
-                self.epoch, self.position = at
-                self.fingerprint = Fingerprint(*dumped["at"]) if dumped["at"] else None
-                self.skipped = dumped["skipped"]
+            self._recover_position(orjson.loads(value))
             return
-        run_id = key.decode()
-        known = self.runs.get(run_id)
-        if known is None or at >= (known.epoch, known.position):
-            run = self.runs[run_id] = Run.load(run_id, dumped, touched_at=now)
+        run = Run.load(key.decode(), orjson.loads(value), touched_at=now)
+        known = self.runs.get(run.run_id)
+        if known is None or (run.epoch, run.position) >= (known.epoch, known.position):
+            self.runs[run.run_id] = run
             if run.is_finished:
-                self._finished[run_id] = None
+                self._finished[run.run_id] = None
+
+    def _recover_position(self, row: dict[str, Any]) -> None:
+        if (row["e"], row["p"]) >= (self.epoch, self.position):
+            self.epoch, self.position = row["e"], row["p"]
+            self.fingerprint = Fingerprint(*row["at"]) if row["at"] else None
+            self.skipped = row["skipped"]
 
     def _apply_event(
-        self, run: Run, offset: int, event: Event, outcome: Outcome, now: datetime
+        self, run: Run, record: RawRecord, event: Decoded, outcome: Outcome, now: datetime
     ) -> None:
-        source = f"{self.source}-{offset}"
-        key = event.run_id.encode()
-        if not isinstance(event, Usage):
-            run.apply_lifecycle(event)
-            forwarded = Lifecycle(source=source, run_id=event.run_id, event=event)
-            outcome.carbon.append(Row(key, dump(forwarded)))
-        elif run.is_new(event):
-            by = self._estimator.coefficients(event.model, event.provider, event.region, event.time)
-            of = footprint(event, by)
-            run.count(event, of)
+        key = record.key
+        assert key is not None  # decoding has compared it with the run_id
+        if isinstance(event, _USAGE):
+            if not run.is_new(event):
+                outcome.duplicates += 1
+                return
             outcome.counted += 1
-            outcome.carbon.append(Row(key, _carbon(event, of, by, source, run)))
+            outcome.carbon.append((key, self._count(run, record, event)))
+            if run.carbon_g_high < run.watch_g:
+                return
         else:
-            outcome.duplicates += 1
-            return
-        for breach in run.breaches():
-            outcome.commands.append(Row(key, dump(_command(run, breach, event, now))))
+            run.apply_lifecycle(event)
+            source = f"{self.source}-{record.offset}"
+            forwarded = Lifecycle(source=source, run_id=run.run_id, event=event)
+            outcome.carbon.append((key, dump(forwarded)))
+        if run.spent_g >= run.watch_g:
+            for breach in run.breaches(now):
+                outcome.commands.append((key, dump(_command(run, breach, event, now))))
+
+    def _count(self, run: Run, record: RawRecord, call: Call | Usage) -> bytes:
+        """Count `call`; returns its `Carbon` record, which a test holds against the contract.
+
+        Most of it is bytes that are there already: the event as it came, and what its
+        coefficients say of every call.
+        """
+        tariff = self._tariffs.of(call.model, call.provider, call.region, call.time)
+        of = tariff.ranged(
+            call.input_tokens, call.cache_read_tokens, call.cache_write_tokens, call.output_tokens
+        )
+        run.count(call, of)
+        figures = orjson.dumps(
+            {
+                "energy_wh": of[0],
+                "energy_wh_low": of[1],
+                "energy_wh_high": of[2],
+                "carbon_g": of[3],
+                "carbon_g_low": of[4],
+                "carbon_g_high": of[5],
+                "embodied_g": of[6],
+                "embodied_g_low": of[7],
+                "embodied_g_high": of[8],
+                "water_ml": of[9],
+                "water_ml_low": of[10],
+                "water_ml_high": of[11],
+                "run_calls": run.calls,
+                "run_energy_wh": run.energy_wh,
+                "run_carbon_g": run.carbon_g,
+                "run_water_ml": run.water_ml,
+            }
+        )
+        return b'{"type":"carbon","source":"%b-%d","usage":%b%b%b' % (
+            self._source,
+            record.offset,
+            _usage_bytes(record, call),
+            tariff.said_late if run.is_finished else tariff.said,
+            figures[1:],
+        )
 
     def _letter(self, record: RawRecord, refusal: Refusal, now: datetime) -> Letter:
         letter = DeadLetter(
@@ -239,28 +267,18 @@ class Partition:
             "at": self.fingerprint and list(self.fingerprint),
             "skipped": self.skipped,
         }
-        return Row(POSITION_KEY, orjson.dumps(row))
+        return POSITION_KEY, orjson.dumps(row)
 
 
-def _carbon(usage: Usage, of: Footprint, by: Coefficients, source: str, run: Run) -> bytes:
-    """The `Carbon` record. Built as a dict: a model per event would cost more than estimating
-    it; a test holds it against the contract."""
-    totals = run.totals
-    record: dict[str, Any] = {"type": "carbon", "source": source, "usage": None}
-    record["usage"] = usage.model_dump(exclude_none=True)
-    record |= of._asdict()
-    record["intensity_g_per_kwh"] = by.intensity_g_per_kwh
-    record["method"] = by.method
-    record["factors"] = by.factors
-    record["quality"] = (*by.codes, AFTER_FINISH) if run.is_finished else by.codes
-    record["run_calls"] = totals.calls
-    record["run_energy_wh"] = totals.energy_wh
-    record["run_carbon_g"] = totals.carbon_g
-    record["run_water_ml"] = totals.water_ml
-    return orjson.dumps(record, option=orjson.OPT_UTC_Z)
+def _usage_bytes(record: RawRecord, call: Call | Usage) -> bytes:
+    if isinstance(call, Usage):
+        return dump(call)
+    if call.labels is None and record.value is not None:
+        return record.value
+    return encode_call(call)  # readers look for labels where the contract has them
 
 
-def _command(run: Run, breach: Breach, event: Event, now: datetime) -> Command:
+def _command(run: Run, breach: Breach, event: Decoded, now: datetime) -> Command:
     return Command(
         command_id=command_id(run.run_id, breach.cause),
         run_id=run.run_id,
@@ -268,6 +286,6 @@ def _command(run: Run, breach: Breach, event: Event, now: datetime) -> Command:
         reason=breach.cause,
         budget_g=breach.budget_g,
         spent_g=breach.spent_g,
-        caused_by=event.event_id if isinstance(event, Usage) else None,
+        caused_by=event.event_id if isinstance(event, _USAGE) else None,
         issued_at=now,
     )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 
-from marlin.streams.partition import Letter, Outcome, Row, Tombstone
+from marlin.streams.partition import Letter, Outcome, TableRow
 from marlin.topics import Topics
 
 __all__ = ["Publisher"]
@@ -75,7 +75,7 @@ class Publisher:
         self,
         partition: int,
         outputs: Sent,
-        rows: Sequence[Row | Tombstone],
+        rows: Sequence[TableRow],
         before: asyncio.Task[None] | None,
         done: Done,
         slot: asyncio.Semaphore,
@@ -101,7 +101,7 @@ class Publisher:
             *await self._send_letters(partition, outcome.letters),
         ]
 
-    async def _send_rows(self, topic: str, partition: int, rows: Sequence[Row | Tombstone]) -> Sent:
+    async def _send_rows(self, topic: str, partition: int, rows: Sequence[TableRow]) -> Sent:
         sent: Sent = []
         batch = self._producer.create_batch()
         for key, value in rows:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Self
+from functools import lru_cache
+from sys import intern
+from typing import Any, NamedTuple, Protocol, Self
 
-from marlin import budget
-from marlin.schemas import AbortAcknowledged, Policy, RunFinished, RunStarted, Usage
+import orjson
+
+from marlin import budget, totals
+from marlin.errors import StateError
+from marlin.schemas import AbortAcknowledged, Policy, RunFinished, RunStarted
 from marlin.streams.sequence import SequenceWindow
-from marlin.totals import Footprint, Totals
+from marlin.totals import Totals
 
 __all__ = ["OTHER_AGENTS", "Breach", "Run"]
 
@@ -22,7 +27,21 @@ MAX_PRODUCERS = 256
 
 OTHER_AGENTS = "(other agents)"
 
-_NO_POLICY = Policy()
+_VERSION = 2
+"""Of the row in the changelog."""
+
+_NEVER = float("inf")
+
+
+class UsageCall(totals.Call, Protocol):
+    """What a row needs of a usage event."""
+
+    @property
+    def agent_id(self) -> str: ...
+    @property
+    def producer_id(self) -> str: ...
+    @property
+    def seq(self) -> int: ...
 
 
 class Breach(NamedTuple):
@@ -35,6 +54,21 @@ class Breach(NamedTuple):
     budget_g: float
 
 
+class _Terms(NamedTuple):
+    """A policy and its JSON. Equal ones are one object: a million runs share a few."""
+
+    policy: Policy
+    dumped: orjson.Fragment | None
+
+
+_NO_TERMS = _Terms(Policy(), None)
+
+
+@lru_cache(maxsize=4096)
+def _terms(policy_json: bytes) -> _Terms:
+    return _Terms(Policy.model_validate_json(policy_json), orjson.Fragment(policy_json))
+
+
 class Run:
     """A run as the table holds it.
 
@@ -43,19 +77,25 @@ class Run:
     """
 
     __slots__ = (
+        "_terms",
         "acknowledged",
         "agents",
-        "breached",
+        "breached_at",
+        "calls",
+        "carbon_g",
+        "carbon_g_high",
+        "carbon_g_low",
         "duplicates",
+        "energy_wh",
         "epoch",
-        "policy",
         "position",
         "producers",
         "run_id",
         "status",
-        "totals",
         "touched_at",
         "warned",
+        "watch_g",
+        "water_ml",
     )
 
     def __init__(self, run_id: str, *, epoch: int, touched_at: datetime) -> None:
@@ -64,17 +104,32 @@ class Run:
         self.position = -1
         self.touched_at = touched_at
         """When it was last changed or recovered, by the worker's clock; not kept in the log."""
-        self.policy: Policy = _NO_POLICY
+        self._terms = _NO_TERMS
         self.status = "running"
-        self.totals = Totals()
+        self.calls = 0
+        """Usage events counted; this and the five that follow are added up in log order, so that
+        the same log always gives the same floats. All else is in `agents`."""
+        self.energy_wh = 0.0
+        self.carbon_g = 0.0
+        self.carbon_g_low = 0.0
+        self.carbon_g_high = 0.0
+        self.water_ml = 0.0
+        self.watch_g = _NEVER
+        """Spending of so much crosses a line, the next one [gCO2e]."""
         self.agents: dict[str, Totals] = {}
         self.producers: dict[str, SequenceWindow] = {}
         self.duplicates = 0
         """Repeated events dropped [count]."""
-        self.breached = False
-        self.warned: list[float] = []
+        self.breached_at: datetime | None = None
+        """When the budget's breach was seen, by the worker's clock."""
+        self.warned: tuple[float, ...] = ()
         self.acknowledged: str | None = None
         """Outcome of the acknowledged abort."""
+
+    @property
+    def policy(self) -> Policy:
+        """What `run.started` declared; no budget before it."""
+        return self._terms.policy
 
     @property
     def is_finished(self) -> bool:
@@ -82,30 +137,48 @@ class Run:
         return self.status != "running"
 
     @property
+    def totals(self) -> Totals:
+        """The sum over the agents, made anew."""
+        summed = Totals()
+        for agent in self.agents.values():
+            summed.merge(agent)
+        return summed
+
+    @property
+    def spent_g(self) -> float:
+        """What counts against the budget [gCO2e]."""
+        return budget.spent_g(self.policy, self.carbon_g_low, self.carbon_g, self.carbon_g_high)
+
+    @property
     def lost(self) -> int:
         """Usage events that producers sent and nobody received [count]; late ones lower it."""
         return sum(end - start for p in self.producers.values() for start, end in p.gaps)
 
-    def is_new(self, usage: Usage) -> bool:
+    def is_new(self, call: UsageCall) -> bool:
         """Whether this usage was not counted before, by its producer's sequence number."""
-        window = self.producers.get(usage.producer_id)
+        window = self.producers.get(call.producer_id)
         if window is None:
             if len(self.producers) >= MAX_PRODUCERS:
                 self.producers.pop(next(iter(self.producers)))
-            window = self.producers[usage.producer_id] = SequenceWindow()
-        if window.accept(usage.seq):
+            window = self.producers[call.producer_id] = SequenceWindow()
+        if window.accept(call.seq):
             return True
         self.duplicates += 1
         return False
 
-    def count(self, usage: Usage, of: Footprint) -> None:
-        """Add one call to the run and its agent."""
-        self.totals.add(usage, of)
-        agent = self.agents.get(usage.agent_id)
+    def count(self, call: UsageCall, of: Sequence[float]) -> None:
+        """Add one call to the run and its agent; `of` is its `Footprint`."""
+        self.calls += 1
+        self.energy_wh += of[0]
+        self.carbon_g += of[3]
+        self.carbon_g_low += of[4]
+        self.carbon_g_high += of[5]
+        self.water_ml += of[9]
+        agent = self.agents.get(call.agent_id)
         if agent is None:
-            agent_id = usage.agent_id if len(self.agents) < MAX_AGENTS else OTHER_AGENTS
+            agent_id = intern(call.agent_id) if len(self.agents) < MAX_AGENTS else OTHER_AGENTS
             agent = self.agents.setdefault(agent_id, Totals())
-        agent.add(usage, of)
+        agent.add(call, of)
 
     def apply_lifecycle(self, event: RunStarted | RunFinished | AbortAcknowledged) -> None:
         """Take what a lifecycle event says. Repeating one changes nothing.
@@ -113,57 +186,67 @@ class Run:
         The first `run.started` sets the policy: a later one cannot lift a budget.
         """
         if isinstance(event, RunStarted):
-            if self.policy is _NO_POLICY:
-                self.policy = event.policy
+            if self._terms is _NO_TERMS:
+                self._terms = _terms(orjson.dumps(event.policy.model_dump()))
+                self._watch()
         elif isinstance(event, RunFinished):
             self.status = event.status
         else:
             self.acknowledged = event.outcome
 
-    def breaches(self) -> Iterator[Breach]:
+    def breaches(self, now: datetime) -> Iterator[Breach]:
         """The lines crossed since this was last asked; each is given once in a run's life."""
         limit_g = budget.enforced_budget_g(self.policy)
         if limit_g is None:
             return
-        spent_g = self.totals.spent_g(self.policy)
+        spent_g = self.spent_g
         for share in budget.reached_warnings(self.policy, spent_g):
             if share not in self.warned:
-                self.warned.append(share)
+                self.warned = (*self.warned, share)
                 yield Breach(budget.warn_cause(share), True, spent_g, limit_g)
-        if not self.breached and budget.is_breached(spent_g, limit_g):
-            self.breached = True
+        if self.breached_at is None and budget.is_breached(spent_g, limit_g):
+            self.breached_at = now
             yield Breach(budget.REASON, False, spent_g, limit_g)
+        self._watch()
 
-    def dump(self) -> dict[str, Any]:
-        """As JSON, for the changelog."""
-        return {
-            "v": 1,
-            "e": self.epoch,
-            "p": self.position,
-            "t": self.totals.dump(),
-            "a": {agent_id: totals.dump() for agent_id, totals in self.agents.items()},
-            "q": {producer: window.dump() for producer, window in self.producers.items()},
-            "d": self.duplicates,
-            "s": self.status,
-            "b": self.breached,
-            "w": self.warned,
-            "k": self.acknowledged,
-            "y": None if self.policy is _NO_POLICY else self.policy.model_dump(),
-        }
+    def dump(self) -> bytes:
+        """The row's value in the changelog."""
+        row = (
+            *(_VERSION, self.epoch, self.position, self.status, self.calls),
+            *(self.energy_wh, self.carbon_g, self.carbon_g_low, self.carbon_g_high, self.water_ml),
+            *(self.duplicates, self.breached_at, self.warned, self.acknowledged),
+            self._terms.dumped,
+            {agent_id: agent.dump() for agent_id, agent in self.agents.items()},
+            {producer: window.dump() for producer, window in self.producers.items()},
+        )
+        return orjson.dumps(row, option=orjson.OPT_UTC_Z)
 
     @classmethod
-    def load(cls, run_id: str, dumped: dict[str, Any], *, touched_at: datetime) -> Self:
-        """What `dump` wrote, to the last digit."""
-        run = cls(run_id, epoch=dumped["e"], touched_at=touched_at)
-        run.position = dumped["p"]
-        run.totals = Totals.load(dumped["t"])
-        run.agents = {agent_id: Totals.load(t) for agent_id, t in dumped["a"].items()}
-        run.producers = {name: SequenceWindow.load(q) for name, q in dumped["q"].items()}
-        run.duplicates = dumped["d"]
-        run.status = dumped["s"]
-        run.breached = dumped["b"]
-        run.warned = dumped["w"]
-        run.acknowledged = dumped["k"]
-        if dumped["y"] is not None:
-            run.policy = Policy.model_validate(dumped["y"])
+    def load(cls, run_id: str, row: list[Any], *, touched_at: datetime) -> Self:
+        """What `dump` wrote, to the last digit. Raises `StateError` for another version's row."""
+        if row[0] != _VERSION:
+            raise StateError(
+                f"the run table holds a row of format {row[0]}, this worker reads {_VERSION}: "
+                "let the Marlin that wrote it finish its runs first"
+            )
+        run = cls(run_id, epoch=row[1], touched_at=touched_at)
+        run.position, run.status, run.calls = row[2:5]
+        run.energy_wh, run.carbon_g, run.carbon_g_low, run.carbon_g_high, run.water_ml = row[5:10]
+        run.duplicates, breached_at, warned, run.acknowledged, policy, agents, producers = row[10:]
+        run.breached_at = datetime.fromisoformat(breached_at) if breached_at else None
+        run.warned = tuple(warned)
+        if policy is not None:
+            run._terms = _terms(orjson.dumps(policy))
+        run.agents = {intern(agent_id): Totals.load(t) for agent_id, t in agents.items()}
+        run.producers = {name: SequenceWindow.load(q) for name, q in producers.items()}
+        run._watch()
         return run
+
+    def _watch(self) -> None:
+        limit_g = budget.enforced_budget_g(self.policy)
+        if limit_g is None:
+            return
+        lines_g = [limit_g * share for share in self.policy.warn_at if share not in self.warned]
+        if self.breached_at is None:
+            lines_g.append(limit_g)
+        self.watch_g = min(lines_g, default=_NEVER)

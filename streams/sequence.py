@@ -23,7 +23,7 @@ class SequenceWindow:
     def __init__(self) -> None:
         self.next = 0
         """The number expected next."""
-        self.gaps: list[tuple[int, int]] = []
+        self.gaps: tuple[tuple[int, int], ...] = ()
         """Missing numbers below `next`, as ranges `[start, end)`, ascending."""
 
     def accept(self, seq: int) -> bool:
@@ -32,8 +32,7 @@ class SequenceWindow:
             self.next = seq + 1
             return True
         if seq > self.next:
-            self.gaps.append((self.next, seq))
-            del self.gaps[:-MAX_GAPS]
+            self.gaps = (*self.gaps, (self.next, seq))[-MAX_GAPS:]
             self.next = seq + 1
             return True
         return self._fill(seq)
@@ -42,8 +41,8 @@ class SequenceWindow:
         for index, (start, end) in enumerate(self.gaps):
             if start <= seq < end:
                 rest = [part for part in ((start, seq), (seq + 1, end)) if part[0] < part[1]]
-                self.gaps[index : index + 1] = rest
-                del self.gaps[:-MAX_GAPS]
+                gaps = (*self.gaps[:index], *rest, *self.gaps[index + 1 :])
+                self.gaps = gaps[-MAX_GAPS:]
                 return True
         return False
 
@@ -56,5 +55,5 @@ class SequenceWindow:
         """What `dump` wrote."""
         window = cls()
         window.next = dumped[0]
-        window.gaps = [(start, end) for start, end in dumped[1]]
+        window.gaps = tuple((start, end) for start, end in dumped[1])
         return window

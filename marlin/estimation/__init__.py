@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from marlin.estimation.catalogue import ModelSpec
 from marlin.estimation.codes import CODES
-from marlin.estimation.coefficients import Coefficients
+from marlin.estimation.coefficients import Coefficients, Ranged
 from marlin.estimation.columns import estimate_columns
 from marlin.estimation.derivation import Derivation, explain
 from marlin.estimation.estimator import Estimator, GridIntensity, default_estimator
@@ -28,6 +28,7 @@ __all__ = [
     "ModelSpec",
     "OperatingPoint",
     "Range",
+    "Ranged",
     "default_estimator",
     "estimate",
     "estimate_columns",

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-__all__ = ["Coefficients", "Footprint"]
+__all__ = ["Coefficients", "Footprint", "Ranged"]
 
 Footprint = Callable[[int, int, int, int], tuple[float, float, float, float]]
 """Prices one call: four token counts to central energy, carbon, embodied carbon and water."""
+
+Ranged = Callable[[int, int, int, int], tuple[float, ...]]
+"""Prices one call: four token counts to energy, carbon, embodied carbon and water, of each the
+central value, the low and the high end: 12 numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +81,13 @@ class Coefficients:
     Token classes do not overlap. Writing to a cache computes the tokens, so they cost what fresh
     input costs. Reasoning tokens are inside `output_tokens`. `carbon_g` is operational,
     `embodied_g` is not part of it."""
+    ranged: Ranged = field(init=False, repr=False, compare=False)
+    """`footprint` with its ranges: `(energy_wh, energy_wh_low, energy_wh_high, carbon_g, …)`, in
+    the order of `marlin.totals.Footprint`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "footprint", _footprint(self))
+        object.__setattr__(self, "ranged", _ranged(self))
 
 
 def _footprint(coefficients: Coefficients) -> Footprint:
@@ -111,3 +119,35 @@ def _footprint(coefficients: Coefficients) -> Footprint:
         return energy_wh, energy_wh * carbon, energy_wh * embodied, energy_wh * water
 
     return footprint
+
+
+def _ranged(coefficients: Coefficients) -> Ranged:
+    """A closure for the same reason as `_footprint`."""
+    central = coefficients.footprint
+    energy_low, energy_high = coefficients.energy_low, coefficients.energy_high
+    carbon_low, carbon_high = coefficients.carbon_low, coefficients.carbon_high
+    embodied_low, embodied_high = coefficients.embodied_low, coefficients.embodied_high
+    water_low, water_high = coefficients.water_low, coefficients.water_high
+
+    def ranged(
+        input_tokens: int, cache_read_tokens: int, cache_write_tokens: int, output_tokens: int, /
+    ) -> tuple[float, ...]:
+        energy_wh, carbon_g, embodied_g, water_ml = central(
+            input_tokens, cache_read_tokens, cache_write_tokens, output_tokens
+        )
+        return (
+            energy_wh,
+            energy_wh * energy_low,
+            energy_wh * energy_high,
+            carbon_g,
+            carbon_g * carbon_low,
+            carbon_g * carbon_high,
+            embodied_g,
+            embodied_g * embodied_low,
+            embodied_g * embodied_high,
+            water_ml,
+            water_ml * water_low,
+            water_ml * water_high,
+        )
+
+    return ranged

@@ -81,6 +81,11 @@ class Estimator:
         hour = None if at is None or self._grid is None else _hour(at)
         return self._cached((model, provider, region, hour))
 
+    @property
+    def has_grid(self) -> bool:
+        """Whether coefficients depend on the hour."""
+        return self._grid is not None
+
     def resolve(
         self,
         model: str | ModelSpec,

@@ -22,7 +22,7 @@ from marlin.schemas import (
     RunFinished,
     command_id,
 )
-from marlin.streams.partition import POSITION_KEY, Outcome, Partition, Tombstone
+from marlin.streams.partition import POSITION_KEY, Outcome, Partition
 from marlin.streams.run import MAX_AGENTS, OTHER_AGENTS
 from marlin.totals import footprint
 
@@ -45,13 +45,11 @@ def log(*events: Any) -> list[Record]:
 
 
 def carbon(outcome: Outcome) -> list[Any]:
-    return CARBON_RECORDS.validate_json(
-        b"[" + b",".join(row.value for row in outcome.carbon) + b"]"
-    )
+    return CARBON_RECORDS.validate_json(b"[" + b",".join(row[1] for row in outcome.carbon) + b"]")
 
 
 def commands(outcome: Outcome) -> list[Command]:
-    return [Command.model_validate_json(row.value) for row in outcome.commands]
+    return [Command.model_validate_json(row[1]) for row in outcome.commands]
 
 
 def state(partition: Partition) -> dict[str, Any]:
@@ -264,8 +262,8 @@ def test_a_replay_changes_nothing_but_writes_its_rows_again() -> None:
 def test_the_partitions_position_is_the_last_row() -> None:
     outcome = apply(new_partition(), *log(usage("a"), usage("b")))
 
-    assert [row.key for row in outcome.rows] == [b"a", b"b", POSITION_KEY]
-    position = orjson.loads(outcome.rows[-1].value or b"")
+    assert [row[0] for row in outcome.rows] == [b"a", b"b", POSITION_KEY]
+    position = orjson.loads(outcome.rows[-1][1] or b"")
     assert (position["p"], position["at"][0], position["skipped"]) == (1, 1, 0)
 
 
@@ -333,12 +331,12 @@ def test_finished_runs_leave_a_grace_after_their_last_event() -> None:
     partition.apply([record(usage("a", seq=1), 5)], now=later, max_event_bytes=1_000_000)
 
     left = partition.expire(finished_before=later, idle_before=None)
-    assert left.rows == [Tombstone(b"b")]
+    assert left.rows == [(b"b", None)]
     assert set(partition.runs) == {"a", "c"}
 
     assert partition.expire(finished_before=later, idle_before=None).rows == []
     left = partition.expire(finished_before=later + timedelta(seconds=1), idle_before=None)
-    assert left.rows == [Tombstone(b"a")]
+    assert left.rows == [(b"a", None)]
 
 
 def test_idle_runs_leave_when_asked_for() -> None:
@@ -347,7 +345,7 @@ def test_idle_runs_leave_when_asked_for() -> None:
 
     assert partition.expire(finished_before=NOW, idle_before=NOW).rows == []
     later = NOW + timedelta(seconds=1)
-    assert partition.expire(finished_before=later, idle_before=later).rows == [Tombstone(b"a")]
+    assert partition.expire(finished_before=later, idle_before=later).rows == [(b"a", None)]
 
 
 def test_a_replay_does_not_bring_back_a_run_that_left() -> None:
@@ -446,8 +444,8 @@ def test_crashes_and_replays_at_any_point_end_in_the_same_state(
         rows = data.draw(st.integers(0, len(outcome.rows)), label="durable rows") if dies else None
         if rows != 0 or data.draw(st.booleans(), label="outputs durable"):
             for row in outcome.carbon:
-                published.setdefault(orjson.loads(row.value)["source"], row.value)
-            ordered |= {row.value: None for row in outcome.commands}
+                published.setdefault(orjson.loads(row[1])["source"], row[1])
+            ordered |= {row[1]: None for row in outcome.commands}
         durable += outcome.rows[:rows]
         at = end
         if dies:
@@ -456,7 +454,7 @@ def test_crashes_and_replays_at_any_point_end_in_the_same_state(
 
     assert state(recovered(durable)) == state(reference)
     assert recovered(durable).position == reference.position
-    assert sorted(published.values()) == sorted(row.value for row in expected.carbon)
+    assert sorted(published.values()) == sorted(row[1] for row in expected.carbon)
     assert {orjson.loads(value)["command_id"] for value in ordered} == {
-        orjson.loads(row.value)["command_id"] for row in expected.commands
+        orjson.loads(row[1])["command_id"] for row in expected.commands
     }

@@ -12,7 +12,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
-from marlin.streams.partition import Letter, Outcome, Row, Tombstone
+from marlin.streams.partition import Letter, Outcome, TableRow
 from marlin.streams.publisher import Publisher
 from marlin.topics import Topics
 
@@ -108,19 +108,19 @@ class Trial:
         )
 
     async def publish(self, name: str, partition: int = 0, **parts: Any) -> None:
-        outcome = Outcome(rows=[Row(name.encode(), b"{}")], **parts)
+        outcome = Outcome(rows=[(name.encode(), b"{}")], **parts)
         await self.publisher.publish(partition, outcome, lambda _offset: self.done.append(name))
         await settle()
 
 
 def carbon(name: str) -> dict[str, Any]:
-    return {"carbon": [Row(name.encode(), b"{}")]}
+    return {"carbon": [(name.encode(), b"{}")]}
 
 
 async def test_rows_are_sent_only_when_the_outputs_are_durable() -> None:
     trial = Trial()
 
-    await trial.publish("a", commands=[Row(b"c", b"{}")], **carbon("a"))
+    await trial.publish("a", commands=[(b"c", b"{}")], **carbon("a"))
     assert [topic for topic, *_ in trial.producer.sent] == [TOPICS.commands, TOPICS.carbon]
     await trial.producer.make_durable(TOPICS.commands)
     assert trial.producer.on(TOPICS.runs) == []
@@ -188,7 +188,7 @@ async def test_after_a_refusal_nothing_later_is_sent_or_acknowledged() -> None:
 
 async def test_many_rows_go_out_in_several_batches_with_the_position_last() -> None:
     trial = Trial()
-    rows: list[Row | Tombstone] = [Row(b"%d" % n, b"{}") for n in range(7)]
+    rows: list[TableRow] = [(b"%d" % n, b"{}") for n in range(7)]
 
     await trial.publisher.publish(0, Outcome(rows=rows), lambda _offset: trial.done.append("a"))
     await settle()

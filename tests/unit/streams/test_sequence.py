@@ -18,7 +18,7 @@ def test_numbers_in_order_are_all_new() -> None:
 
     assert [window.accept(n) for n in range(5)] == [True] * 5
     assert window.next == 5
-    assert window.gaps == []
+    assert window.gaps == ()
 
 
 def test_a_repeated_number_is_a_duplicate() -> None:
@@ -30,20 +30,20 @@ def test_a_skipped_number_is_a_gap_until_it_arrives_once() -> None:
     for number in (0, 4):
         window.accept(number)
 
-    assert window.gaps == [(1, 4)]
+    assert window.gaps == ((1, 4),)
     assert window.accept(2)
-    assert window.gaps == [(1, 2), (3, 4)]
+    assert window.gaps == ((1, 2), (3, 4))
     assert not window.accept(2)
     assert window.accept(1)
     assert window.accept(3)
-    assert window.gaps == []
+    assert window.gaps == ()
 
 
 def test_the_first_number_seen_may_be_late() -> None:
     window = SequenceWindow()
 
     assert window.accept(3)
-    assert window.gaps == [(0, 3)]
+    assert window.gaps == ((0, 3),)
 
 
 def test_gaps_are_bounded_and_the_oldest_is_given_up() -> None:
