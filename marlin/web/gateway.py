@@ -1,6 +1,7 @@
 """`marlin gateway`: events over HTTP, for runtimes that do not speak Kafka.
 
     POST /v1/events    202 {"accepted": n} once Kafka has all of them; otherwise none is accepted
+    POST /v1/litellm   202 {"accepted": n, "skipped": n}: what LiteLLM's `generic_api` sends
     GET  /healthz      200 while the process lives
     GET  /readyz       200 while Kafka answers, else 503
 
@@ -31,7 +32,8 @@ from starlette.routing import Route
 from marlin.errors import BrokerError, ConfigurationError
 from marlin.schemas import Event
 from marlin.settings import GatewaySettings, Settings
-from marlin.web.ingest import Refusal, format_of, read_events
+from marlin.web.ingest import Format, Refusal, format_of, read_events
+from marlin.web.litellm import read_records
 from marlin.web.problem import problem
 from marlin.web.publisher import Publisher
 
@@ -105,6 +107,7 @@ def gateway_app(settings: GatewaySettings, events: EventLog) -> Starlette:
     app = Starlette(
         routes=[
             Route("/v1/events", endpoints.post_events, methods=["POST"]),
+            Route("/v1/litellm", endpoints.post_litellm, methods=["POST"]),
             Route("/healthz", endpoints.healthz, methods=["GET"]),
             Route("/readyz", endpoints.readyz, methods=["GET"]),
         ],
@@ -123,6 +126,47 @@ class _Endpoints:
         self._token = None if token is None else _digest(token.get_secret_value().encode())
 
     async def post_events(self, request: Request) -> Response:
+        layout, body = await self._received(request)
+        events = read_events(body, layout, max_events=self._settings.max_batch_events)
+        if isinstance(events, Refusal):
+            return _refused(events)
+        if (failed := await self._publish(events)) is not None:
+            return failed
+        return JSONResponse({"accepted": len(events)}, 202)
+
+    async def post_litellm(self, request: Request) -> Response:
+        _, body = await self._received(request)
+        read = read_records(body, max_records=self._settings.max_batch_events)
+        if isinstance(read, Refusal):
+            return _refused(read)
+        if (failed := await self._publish(read.events)) is not None:
+            return failed
+        if read.refused:
+            # LiteLLM logs the status of a refusal, and not what it says.
+            log.warning(
+                "%d of LiteLLM's records refused, their usage is lost: %s",
+                *(read.refused, read.bad_events[0].reason),
+            )
+            return _refused(
+                Refusal(
+                    422,
+                    f"{len(read.events)} events were sent; {read.refused} records are bad and were "
+                    "dropped, see `errors`: send none of this again",
+                    read.bad_events,
+                )
+            )
+        return JSONResponse({"accepted": len(read.events), "skipped": read.skipped}, 202)
+
+    async def healthz(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(self, request: Request) -> Response:
+        if await self._events.reachable():
+            return JSONResponse({"status": "ok"})
+        return problem(503, "Kafka cannot be reached", headers={"Retry-After": str(RETRY_AFTER_S)})
+
+    async def _received(self, request: Request) -> tuple[Format, bytes]:
+        """What a sender who may has sent. Raises `HTTPException`."""
         self._authorize(request)
         layout = format_of(request.headers.get("content-type"))
         if layout is None:
@@ -133,24 +177,15 @@ class _Endpoints:
             raise HTTPException(
                 415, "a body without compression is expected", {"Accept-Encoding": "identity"}
             )
-        body = await self._body(request)
-        events = read_events(body, layout, max_events=self._settings.max_batch_events)
-        if isinstance(events, Refusal):
-            bad = [asdict(one) for one in events.bad_events]
-            return problem(events.status, events.detail, errors=bad)
+        return layout, await self._body(request)
+
+    async def _publish(self, events: Sequence[Event]) -> Response | None:
+        """None once Kafka has all of them, else the answer to give."""
         try:
             await self._events.publish(events)
         except BrokerError as exc:
             return problem(503, str(exc), headers={"Retry-After": str(RETRY_AFTER_S)})
-        return JSONResponse({"accepted": len(events)}, 202)
-
-    async def healthz(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
-
-    async def readyz(self, request: Request) -> Response:
-        if await self._events.reachable():
-            return JSONResponse({"status": "ok"})
-        return problem(503, "Kafka cannot be reached", headers={"Retry-After": str(RETRY_AFTER_S)})
+        return None
 
     def _authorize(self, request: Request) -> None:
         if self._token is None:
@@ -185,6 +220,12 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         # Signals belong to the command, which sets `stop`.
         yield
+
+
+def _refused(refusal: Refusal) -> Response:
+    return problem(
+        refusal.status, refusal.detail, errors=[asdict(bad) for bad in refusal.bad_events]
+    )
 
 
 def _digest(secret: bytes) -> bytes:

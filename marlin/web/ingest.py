@@ -20,6 +20,7 @@ from marlin.sinks.untyped import is_list
 __all__ = [
     "MAX_EVENT_BYTES",
     "MAX_LISTED",
+    "SHOWN_CHARS",
     "BadEvent",
     "Format",
     "Refusal",
@@ -34,7 +35,8 @@ MAX_EVENT_BYTES = 256 * 1024
 """Largest event [bytes], above what the contracts' own limits allow even with every character
 escaped. Refused unread: Pydantic takes seconds to name 100,000 unknown fields."""
 
-_SHOWN_CHARS = 300
+SHOWN_CHARS = 300
+"""Most of a reason or a field's name that an answer shows [characters]."""
 
 
 class Format(Enum):
@@ -151,4 +153,4 @@ def _read_one(index: int, raw: bytes | None) -> Event | BadEvent:
     else:
         # The first part is the type of event that was meant.
         field = ".".join(map(str, location[1:])) or None
-    return BadEvent(index, field and field[:_SHOWN_CHARS], reason[:_SHOWN_CHARS])
+    return BadEvent(index, field and field[:SHOWN_CHARS], reason[:SHOWN_CHARS])
