@@ -66,7 +66,8 @@ class OpenCalls:
         """Settle what is open in `run`, before it ends. Call it holding no lock; never raises."""
         self.settle_dropped()
         for number, call in list(self._open.items()):
-            if call.run is run and self._open.pop(number, None):
+            if call.run is run:
+                self._open.pop(number, None)
                 call.abandon()
 
 

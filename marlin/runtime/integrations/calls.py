@@ -40,6 +40,7 @@ from marlin.tokens import TokenUsage, tokens_of_length
 
 if TYPE_CHECKING:
     from marlin.runtime.meter import Call
+    from marlin.schemas.usage import UsageQuality
 
 __all__ = ["Hold", "MeteredCall", "begin", "characters_of", "log_once", "reading", "within"]
 
@@ -67,7 +68,7 @@ class MeteredCall:
     def __init__(self, call: Call | None, prompt_tokens: int, run: object = None) -> None:
         self._call = call
         self._prompt_tokens = prompt_tokens
-        self._so_far: Callable[[], Reading] | None = None
+        self._abandon: Callable[[], None] | None = None
         self._number: int | None = None
         self.run = run
         """The run that it counts in."""
@@ -91,13 +92,15 @@ class MeteredCall:
         if (call := self._take()) is not None:
             _release(call)
 
-    def keep_open(self, read: Callable[[], Reading], reader: object) -> None:
+    def keep_open(self, settle: Callable[[], None], reader: object) -> None:
         """A stream comes: once `reader`, the object it is read from, is dropped, or the run ends,
-        it is settled by `partial(read)`. `read` must not refer to `reader`."""
+        `settle` is called if nothing has settled it. It must not refer to `reader`. Repeating it
+        replaces both."""
         if self._call is None:
             return
         try:
-            self._so_far = read
+            self._close()
+            self._abandon = settle
             self._number = OPEN_CALLS.add(self)
             weakref.finalize(reader, OPEN_CALLS.drop, self._number)
         except Exception:
@@ -105,13 +108,16 @@ class MeteredCall:
 
     def abandon(self) -> None:
         """Nobody reads the stream any more. Called by `OpenCalls`."""
-        if self._so_far is not None:
-            self.partial(self._so_far)
+        if self._abandon is not None:
+            self._abandon()
+
+    def _close(self) -> None:
+        if self._number is not None:
+            OPEN_CALLS.discard(self._number)
 
     def _take(self) -> Call | None:
         call, self._call = self._call, None
-        if self._number is not None:
-            OPEN_CALLS.discard(self._number)
+        self._close()
         return call
 
     def _settle(self, read: Callable[[], Reading], *, partial: bool) -> None:
@@ -237,21 +243,23 @@ def reading(
     shape: Callable[[Mapping[str, Any]], TokenUsage],
     usage: object,
     *,
-    output: object = "",
+    output: object = None,
+    output_characters: int = 0,
     model: str | None = None,
 ) -> Reading:
-    """`usage` read by `shape`; where it is absent or contradicts itself, `output`'s length.
+    """`usage` read by `shape`; where it is absent or contradicts itself, the output's length.
 
-    `usage` is a mapping or an object with `model_dump`, `output` whatever the model generated.
-    The latter gives quality `estimated`, or `missing` where there is no output either.
+    `usage` is a mapping or an object with `model_dump`. The output is whatever the model
+    generated, or how many characters came. Its length gives quality `estimated`, or `missing`
+    where there is no output either.
     """
     try:
         if usage is not None:
             return Reading(shape(as_mapping(usage)), model)
     except DataError:
         log_once("usage", "the usage in an answer is refused; it is estimated from lengths")
-    output_tokens = tokens_of_length(characters_of(output))
-    quality = "estimated" if output_tokens else "missing"
+    output_tokens = tokens_of_length(output_characters + characters_of(output))
+    quality: UsageQuality = "estimated" if output_tokens else "missing"
     return Reading(TokenUsage(0, output_tokens, quality=quality), model)
 
 
