@@ -41,6 +41,15 @@ class Topics:
         return f"{self.prefix}marlin.runs.v1-changelog"
 
     @property
+    def spans(self) -> str:
+        """OpenTelemetry spans one by one, keyed by trace id; internal, and made only for them."""
+        return f"{self.prefix}marlin.spans.v1"
+
+    def spans_group(self, reader: str) -> str:
+        """Consumer group of a reader of spans."""
+        return f"{self.prefix}marlin-otel-{reader}"
+
+    @property
     def group(self) -> str:
         """Consumer group of the workers."""
         return f"{self.prefix}marlin-worker"

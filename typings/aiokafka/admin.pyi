@@ -1,6 +1,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aiokafka import TopicPartition
+
 class NewTopic:
     def __init__(
         self,
@@ -38,4 +40,9 @@ class AIOKafkaAdminClient:
     async def delete_records(
         self, records_to_delete: Mapping[Any, RecordsToDelete], timeout_ms: int | None = None
     ) -> object: ...
-    async def list_consumer_group_offsets(self, group_id: str) -> dict[Any, Any]: ...
+    async def list_consumer_group_offsets(
+        self,
+        group_id: str,
+        group_coordinator_id: int | None = None,
+        partitions: Sequence[TopicPartition] | None = None,
+    ) -> dict[Any, Any]: ...
