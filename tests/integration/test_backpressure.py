@@ -171,22 +171,12 @@ async def test_a_stalled_part_catches_up_in_bounded_memory(
     assert differences(ledger, await gather(settings, sql=True), sql=True) == []
 
 
-def broker_process(broker: RunningBroker) -> psutil.Process:
-    """The broker, a child of ours that listens where it should."""
-    port = int(broker.bootstrap_servers.rsplit(":", 1)[1])
-    for child in psutil.Process().children(recursive=True):
-        for connection in child.net_connections(kind="tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
-                return child
-    raise AssertionError(f"nobody listens on {port}")
-
-
 async def test_a_stalled_broker_loses_nothing(
     broker: RunningBroker, settings: Settings, tmp_path: Path
 ) -> None:
     ledger = record_load(seed=8, runs=100, calls=6000)
     await create_topics(settings)
-    process = broker_process(broker)
+    process = broker.process()
     fleet = Fleet(settings, tmp_path)
     sender = Sender(settings, ledger, seconds=8.0, seed=8)
     try:
