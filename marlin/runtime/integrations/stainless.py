@@ -122,7 +122,7 @@ class Instrumentation:
             except BaseException as exc:
                 sent.failed(exc)
                 raise
-            sent.returned(result)
+            sent.returned(result, is_stream=bool(how.get("stream")))
             return result
 
         return request
@@ -145,7 +145,7 @@ class Instrumentation:
             except BaseException as exc:
                 sent.failed(exc)
                 raise
-            sent.returned(result)
+            sent.returned(result, is_stream=bool(how.get("stream")))
             return result
 
         return request
@@ -203,13 +203,13 @@ class _Sent:
         else:
             self._call.partial(_nothing_known)
 
-    def returned(self, result: Any) -> None:
+    def returned(self, result: Any, *, is_stream: bool) -> None:
         """`request` gave `result`; a raw response has not been parsed yet, and may never be."""
         if self._is_seen or not self._call.counts:
             return
         try:
             http = getattr(result, "http_response", result)
-            if http.is_closed:
+            if http.is_closed and not is_stream:
                 self._call.finish(lambda: self._answers.read(http.json()))
             else:
                 self._call.keep_open(lambda: self._read_unparsed(http), result)
