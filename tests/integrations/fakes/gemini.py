@@ -1,0 +1,149 @@
+"""Google's Gemini, as its HTTP API answers: recorded shapes, no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+from google import genai
+from google.genai import types
+from google.oauth2.credentials import Credentials
+
+__all__ = ["USAGE", "Gemini"]
+
+USAGE: dict[str, Any] = {
+    "promptTokenCount": 2255,
+    "cachedContentTokenCount": 512,
+    "candidatesTokenCount": 50,
+    "thoughtsTokenCount": 70,
+    "totalTokenCount": 2375,
+    "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 2255}],
+    "cacheTokensDetails": [{"modality": "TEXT", "tokenCount": 512}],
+    "trafficType": "ON_DEMAND",
+}
+"""2,255 tokens in, of which 512 from the cache; 120 out, of which 70 thoughts."""
+
+MODEL = "gemini-2.5-flash-001"
+
+
+class Gemini:
+    """The API: answers in the order given, the last one again and again."""
+
+    def __init__(self, *answers: dict[str, Any] | list[dict[str, Any]] | Exception | int) -> None:
+        """Each answer is the JSON of one, the chunks of a stream, an error of the connection, or
+        the HTTP status of a refusal."""
+        self.answers = list(answers) or [answer()]
+        self.requests: list[dict[str, Any]] = []
+        self.paths: list[str] = []
+        self.hangs_after: int | None = None
+        """The connection breaks after so many chunks of a stream."""
+
+    def client(self, *, vertex_location: str | None = None) -> genai.Client:
+        """A client of the package that reaches this API, and nothing else."""
+        options = types.HttpOptions(
+            httpx_client=httpx.Client(transport=httpx.MockTransport(self.handle)),
+            httpx_async_client=httpx.AsyncClient(transport=httpx.MockTransport(self.handle_async)),
+        )
+        if vertex_location is None:
+            return genai.Client(api_key="test", http_options=options)
+        return genai.Client(
+            vertexai=True,
+            project="project",
+            location=vertex_location,
+            credentials=Credentials(token="test"),
+            http_options=options,
+        )
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request of a synchronous client."""
+        found = self._next(request)
+        if isinstance(found, list):
+            return httpx.Response(200, headers=SSE, stream=_Sync(self._chunks(found)))
+        return found
+
+    async def handle_async(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request of an asynchronous client."""
+        found = self._next(request)
+        if isinstance(found, list):
+            return httpx.Response(200, headers=SSE, stream=_Async(self._chunks(found)))
+        return found
+
+    def _next(self, request: httpx.Request) -> httpx.Response | list[dict[str, Any]]:
+        self.requests.append(json.loads(request.content))
+        self.paths.append(request.url.path)
+        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(found, Exception):
+            raise found
+        if isinstance(found, int):
+            error = {"code": found, "message": "refused", "status": "INVALID_ARGUMENT"}
+            return httpx.Response(found, json={"error": error})
+        return found if isinstance(found, list) else httpx.Response(200, json=found)
+
+    def _chunks(self, chunks: list[dict[str, Any]]) -> Iterator[bytes]:
+        for number, chunk in enumerate(chunks):
+            if number == self.hangs_after:
+                raise httpx.ReadError("the connection broke")
+            yield f"data: {json.dumps(chunk)}\r\n\r\n".encode()
+
+
+SSE = {"content-type": "text/event-stream"}
+
+
+class _Sync(httpx.SyncByteStream):
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
+
+
+class _Async(httpx.AsyncByteStream):
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for chunk in self._chunks:
+            yield chunk
+
+
+def part(content: str | dict[str, Any], **more: Any) -> dict[str, Any]:
+    """An answer, or a chunk of one, with this text or function call."""
+    one: dict[str, Any] = {"text": content} if isinstance(content, str) else content
+    candidate = {"content": {"role": "model", "parts": [one]}, "index": 0}
+    finish = {"finishReason": more.pop("finish")} if "finish" in more else {}
+    return {"candidates": [candidate | finish], "modelVersion": MODEL, "responseId": "r-1"} | more
+
+
+def answer(
+    content: str | dict[str, Any] = "Hello there", usage: dict[str, Any] | None = USAGE
+) -> dict[str, Any]:
+    """A whole answer."""
+    return part(content, finish="STOP", **({} if usage is None else {"usageMetadata": usage}))
+
+
+def stream(*, usage: bool = True) -> list[dict[str, Any]]:
+    """The chunks of an answer of twelve characters; each counts the totals so far."""
+    counts: list[dict[str, Any]] = [
+        {"usageMetadata": USAGE | so_far}
+        for so_far in (
+            {"candidatesTokenCount": 20, "thoughtsTokenCount": 70},
+            {"candidatesTokenCount": 35},
+            {},
+        )
+    ]
+    chunks = [part("Hello "), part("the"), part("re!", finish="STOP")]
+    if not usage:
+        return chunks
+    return [chunk | count for chunk, count in zip(chunks, counts, strict=True)]
+
+
+def embedding(*token_counts: int) -> dict[str, Any]:
+    """What Vertex answers for texts of so many tokens."""
+    return {
+        "predictions": [
+            {"embeddings": {"values": [0.5], "statistics": {"token_count": count}}}
+            for count in token_counts
+        ]
+    }
