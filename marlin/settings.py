@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 __all__ = [
     "GatewaySettings",
     "KafkaSettings",
+    "OtelSettings",
     "RuntimeSettings",
     "Settings",
     "SinkSettings",
@@ -101,6 +102,8 @@ class WorkerSettings(_Group):
     """A run that never finished leaves the table after so long without an event [s]."""
     expiry_interval_s: Annotated[float, Field(gt=0)] = 5.0
     """How often runs that may leave are looked for [s]."""
+    abort_deadline_s: Annotated[float, Field(gt=0)] = 30.0
+    """A run that was told to abort and has not acknowledged it after so long [s] is escalated."""
     standby_replicas: Annotated[int, Field(ge=0, le=4)] = 0
     """Further workers that keep a warm copy of each partition, to take over at once."""
     on_recreated_topic: Literal["refuse", "continue"] = "refuse"
@@ -149,6 +152,21 @@ class GatewaySettings(_Group):
         return token
 
 
+class OtelSettings(_Group):
+    """OpenTelemetry spans as usage: read by `marlin worker`, off unless switched on."""
+
+    enabled: bool = False
+    """Read spans. Needs the extra: `pip install 'marlin-carbon[pipeline,otel]'`."""
+    topics: Annotated[tuple[str, ...], Field(min_length=1)] = ("otlp_spans",)
+    """What the Collector's Kafka exporter writes to; not prefixed. Created where missing."""
+    run_id_attributes: tuple[str, ...] = ("marlin.run_id", "gen_ai.conversation.id", "session.id")
+    """The first of these that a span has, else that its resource has, is its run. A span with
+    none of them belongs to a run named by its trace id."""
+    remembered_spans: Annotated[int, Field(ge=1000)] = 50_000
+    """Spans of each partition that are remembered [count], to know a span that comes again and
+    those around it; about 300 bytes each. A restart reads twice as many again."""
+
+
 class Settings(BaseSettings):
     """All settings. `Settings()` reads the environment."""
 
@@ -170,6 +188,7 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     sink: SinkSettings = SinkSettings()
     gateway: GatewaySettings = GatewaySettings()
+    otel: OtelSettings = OtelSettings()
 
     @property
     def home_dir(self) -> Path:

@@ -37,5 +37,6 @@ class Command(Contract):
     spent_g: Grams | None = None
     """Spent when the command was issued [gCO2e], on the policy's bound."""
     caused_by: Id | None = None
-    """`event_id` of the usage that crossed the line; None when an operator asked."""
+    """`event_id` of the usage that crossed the line; of an `escalate`, `command_id` of the abort
+    that was not acknowledged; None when an operator asked."""
     issued_at: UtcTime

@@ -34,6 +34,7 @@ _EMBEDDED_SESSION_TIMEOUT_S = 6.0
 # The embedded broker's group join takes half the session time-out.
 
 _VERIFY_INTERVAL_S = 1.0
+_ESCALATION_INTERVAL_S = 0.5
 
 
 class _Untouched(faust.Schema[Any, Any]):
@@ -98,6 +99,7 @@ def create_app(
     _add_agent(app, meter, topics.events)
     _add_verification(app, meter, topics.events)
     _add_expiry(app, meter, worker)
+    _add_escalation(app, meter, topics.events, deadline_s=worker.abort_deadline_s)
     return app
 
 
@@ -127,6 +129,15 @@ def _add_expiry(app: MarlinApp, meter: Meter, worker: WorkerSettings) -> None:
         await meter.expire(finished_s=worker.finished_run_grace_s, idle_s=idle_s)
 
     app.timer(worker.expiry_interval_s)(expire_runs)
+
+
+def _add_escalation(app: MarlinApp, meter: Meter, topic: str, *, deadline_s: float) -> None:
+    async def escalate_aborts() -> None:
+        if app.rebalancing or app.in_recovery:
+            return
+        await meter.escalate(cast(Consumer, app.consumer), topic, deadline_s=deadline_s)
+
+    app.timer(_ESCALATION_INTERVAL_S)(escalate_aborts)
 
 
 def _add_agent(app: MarlinApp, meter: Meter, topic: str) -> None:

@@ -89,6 +89,30 @@ class Meter:
                 await self._publish(number, outcome, lambda: None)
         return gone
 
+    async def escalate(self, consumer: Consumer, topic: str, *, deadline_s: float) -> int:
+        """Tell operators of runs whose abort was not acknowledged within `deadline_s` [s].
+
+        Returns how many there are. An acknowledgement may lie in the log unread: of a partition
+        that is behind, only the time that its handled records reach counts as passed.
+        """
+        now, told = self._now(), 0
+        for number, partition in list(self._table.partitions_held.items()):
+            tp = TP(topic, number)
+            if tp not in consumer.assignment():
+                continue
+            seen_until = _seen_until(partition, consumer.highwater(tp), now)
+            if seen_until is None:
+                continue
+            outcome = partition.escalate(
+                commanded_until=seen_until - timedelta(seconds=deadline_s), now=now
+            )
+            if outcome.rows:
+                told += len(outcome.rows)
+                await self._publish(number, outcome, lambda: None)
+        if told:
+            _log.warning("%d aborts were not acknowledged within %g s; escalated", told, deadline_s)
+        return told
+
     async def _publish(self, number: int, outcome: Outcome, ack: Callable[[], object]) -> None:
         generation = self._table.app.consumer_generation_id
 
@@ -150,3 +174,15 @@ class Meter:
         epoch = await consumer.seek_batches(tp, offset)
         if epoch is not None:
             self._guards[tp.partition].sought(offset, epoch)
+
+
+def _seen_until(partition: Partition, end: int | None, now: datetime) -> datetime | None:
+    """The time up to which all that was sent to the partition has been handled; None: none.
+
+    `end` is the offset that its log's next record will have, as far as known.
+    """
+    if end is not None and partition.position + 1 >= end:
+        return now
+    if partition.fingerprint is None:
+        return None
+    return datetime.fromtimestamp(partition.fingerprint.timestamp_ms / 1000, UTC)

@@ -14,6 +14,7 @@ from marlin.estimation import Estimator
 from marlin.schemas import Command, DeadLetter, Lifecycle, Usage, command_id, dump
 from marlin.streams.call import Call, encode_call
 from marlin.streams.decode import Decoded, RawRecord, Refusal, decode_batch
+from marlin.streams.escalation import Unanswered, escalation
 from marlin.streams.run import Breach, Run
 from marlin.streams.tariff import Tariffs
 
@@ -74,7 +75,8 @@ class Fingerprint(NamedTuple):
 class Partition:
     """Runs and position of one partition of the events topic.
 
-    Everything durable in it is a function of the log up to `position`, whatever was replayed.
+    Everything durable in it is a function of the log up to `position`, whatever was replayed;
+    but for `escalated` in a run's row, which is a matter of time.
     """
 
     def __init__(self, topic: str, number: int, *, estimator: Estimator) -> None:
@@ -94,6 +96,7 @@ class Partition:
         self._tariffs = Tariffs(estimator)
         self._finished: dict[str, None] = {}
         """Finished runs, in the order they finished."""
+        self._unanswered = Unanswered()
 
     @property
     def source(self) -> str:
@@ -160,6 +163,17 @@ class Partition:
         gone = [run_id for run_id in leaving if self.runs.pop(run_id, None) is not None]
         return Outcome(rows=[(run_id.encode(), None) for run_id in gone])
 
+    def escalate(self, *, commanded_until: datetime, now: datetime) -> Outcome:
+        """Tell operators, once per run, of those that were commanded to abort at or before then
+        and have not acknowledged it."""
+        outcome = Outcome()
+        for run in self._unanswered.overdue(self.runs, commanded_until=commanded_until):
+            run.escalated = True
+            key = run.run_id.encode()
+            outcome.commands.append((key, dump(escalation(run, now=now))))
+            outcome.rows.append((key, run.dump()))
+        return outcome
+
     def continue_recreated(self) -> None:
         """Go on with a recreated topic from its start; totals of known runs are kept."""
         self.epoch += 1
@@ -178,6 +192,7 @@ class Partition:
         known = self.runs.get(run.run_id)
         if known is None or (run.epoch, run.position) >= (known.epoch, known.position):
             self.runs[run.run_id] = run
+            self._unanswered.add(run)
             if run.is_finished:
                 self._finished[run.run_id] = None
 
@@ -208,6 +223,7 @@ class Partition:
         if run.spent_g >= run.watch_g:
             for breach in run.breaches(now):
                 outcome.commands.append((key, dump(_command(run, breach, event, now))))
+            self._unanswered.add(run)
 
     def _count(self, run: Run, record: RawRecord, call: Call | Usage) -> bytes:
         """Count `call`; returns its `Carbon` record, which a test holds against the contract.

@@ -88,6 +88,7 @@ class Run:
         "duplicates",
         "energy_wh",
         "epoch",
+        "escalated",
         "position",
         "producers",
         "run_id",
@@ -125,6 +126,8 @@ class Run:
         self.warned: tuple[float, ...] = ()
         self.acknowledged: str | None = None
         """Outcome of the acknowledged abort."""
+        self.escalated = False
+        """Whether operators were told that its abort stays unacknowledged."""
 
     @property
     def policy(self) -> Policy:
@@ -215,6 +218,7 @@ class Run:
             *(_VERSION, self.epoch, self.position, self.status, self.calls),
             *(self.energy_wh, self.carbon_g, self.carbon_g_low, self.carbon_g_high, self.water_ml),
             *(self.duplicates, self.breached_at, self.warned, self.acknowledged),
+            self.escalated,
             self._terms.dumped,
             {agent_id: agent.dump() for agent_id, agent in self.agents.items()},
             {producer: window.dump() for producer, window in self.producers.items()},
@@ -232,7 +236,8 @@ class Run:
         run = cls(run_id, epoch=row[1], touched_at=touched_at)
         run.position, run.status, run.calls = row[2:5]
         run.energy_wh, run.carbon_g, run.carbon_g_low, run.carbon_g_high, run.water_ml = row[5:10]
-        run.duplicates, breached_at, warned, run.acknowledged, policy, agents, producers = row[10:]
+        run.duplicates, breached_at, warned, run.acknowledged, run.escalated = row[10:15]
+        policy, agents, producers = row[15:]
         run.breached_at = datetime.fromisoformat(breached_at) if breached_at else None
         run.warned = tuple(warned)
         if policy is not None:

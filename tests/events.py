@@ -48,6 +48,11 @@ def record(event: Any, offset: int = 0) -> Record:
     return Record(offset, event.run_id.encode(), dump(event))
 
 
+def log_of(*events: Any, start: int = 0) -> list[Record]:
+    """Events as they follow each other in a log."""
+    return [record(event, offset) for offset, event in enumerate(events, start)]
+
+
 def raw(offset: int = 0, key: bytes | None = b"run-1", **changes: Any) -> Record:
     """A usage record with fields replaced; a field set to `...` is left out."""
     fields = orjson.loads(dump(usage())) | changes
