@@ -15,9 +15,9 @@ per kind; the call goes on uncounted.
 Nested instrumentation counts once. LangChain over OpenAI, LiteLLM over OpenAI: the innermost call,
 the provider's own package, counts, as it knows most. An outer integration that holds a call
 already calls inward under `within()`: there `begin` returns a call that does nothing. An outer
-integration that leaves the counting to the inner one simply does not `begin`. One that is told of
-its calls by callbacks has no block to put around them: it keeps a `Hold` from the start of a call
-until its request has surely gone out.
+integration that leaves the counting to the inner one simply does not `begin`. One that cannot know
+whether there is an inner one enters an `Outer` with its call, until the request has surely gone
+out: whatever begins inside takes its place.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, cast
 from marlin.errors import CarbonBudgetExceededError, DataError
 from marlin.normalise import Reading
 from marlin.normalise.recognise import as_mapping
+from marlin.runtime.current import DEFAULT_AGENT, current_agent
 from marlin.runtime.open_calls import OPEN_CALLS
 from marlin.tokens import TokenUsage, tokens_of_length
 
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from marlin.runtime.meter import Call
     from marlin.schemas.usage import UsageQuality
 
-__all__ = ["Hold", "MeteredCall", "begin", "characters_of", "log_once", "reading", "within"]
+__all__ = ["MeteredCall", "Outer", "begin", "characters_of", "log_once", "reading", "within"]
 
 log = logging.getLogger("marlin.runtime")
 
@@ -57,7 +58,9 @@ NOT_TEXT = frozenset(
 )
 """Keys whose strings no model reads as text: names, and bytes in disguise."""
 
-_hold: ContextVar[Hold | None] = ContextVar("marlin_outer_call", default=None)
+_outer_counts: ContextVar[bool] = ContextVar("marlin_outer_counts", default=False)
+_outer: ContextVar[Outer | None] = ContextVar("marlin_outer_call", default=None)
+_outer_lock = threading.Lock()
 _logged: set[tuple[str, type[BaseException]]] = set()
 _logged_lock = threading.Lock()
 
@@ -78,6 +81,11 @@ class MeteredCall:
         """Whether something is still to be settled; False where an outer call counts, or where
         Marlin failed."""
         return self._call is not None
+
+    @property
+    def agent_id(self) -> str | None:
+        """Whose call it is; None once it is settled."""
+        return None if self._call is None else self._call.agent_id
 
     def finish(self, read: Callable[[], Reading]) -> None:
         """The answer is complete. `read` runs guarded; a failing one counts the prompt alone."""
@@ -167,13 +175,14 @@ def begin(
     `prompt` is the payload as it will be sent, of any shape; its text is counted roughly. Raises
     `CarbonBudgetExceededError` where the run must stop or the call cannot fit, and nothing else.
     """
-    held = _hold.get()
-    if held is not None and held.counts:
+    if _outer_counts.get():
         return MeteredCall(None, 0)
+    outer = _outer.get()
     try:
         from marlin.runtime.meter import metering_run
 
         OPEN_CALLS.settle_dropped()
+        agent_id = outer.give_way() if outer is not None else None
         prompt_tokens = tokens_of_length(characters_of(prompt))
         run = metering_run()
         call = run.start_call(
@@ -182,6 +191,7 @@ def begin(
             prompt_tokens=prompt_tokens,
             max_output_tokens=max_output_tokens,
             region=region,
+            agent_id=agent_id,
         )
     except CarbonBudgetExceededError:
         raise
@@ -191,39 +201,48 @@ def begin(
     return MeteredCall(call, prompt_tokens, run)
 
 
-class Hold:
-    """An outer call that counts, until `end`: `begin` returns calls that do nothing meanwhile.
+class Outer:
+    """A call that counts unless another begins inside it: that one, which knows more, takes its
+    place, and its agent. Several that were entered one after the other give way one by one.
 
-    It can be ended from any thread or task, also where the context variable that it was entered
-    in cannot be reset: frameworks run the callbacks of one call in several contexts.
+    It may be ended in any thread or task, also where a context variable could not be reset:
+    frameworks run the callbacks of one call in several contexts.
     """
 
-    def __init__(self) -> None:
-        outer = _hold.get()
+    def __init__(self, call: MeteredCall) -> None:
+        around = _outer.get()
+        self._call = call
         # Ended ones are let go of: a task that makes calls for days must not chain them up.
-        self._outer = outer if outer is not None and outer.counts else None
+        self._around = around._nearest() if around is not None else None
         self._ended = False
 
     @classmethod
-    def enter(cls) -> Hold:
-        """Begin one in this thread or task, and in what it starts from now on."""
-        hold = cls()
-        _hold.set(hold)
-        return hold
-
-    @property
-    def counts(self) -> bool:
-        """Whether this call or one around it still counts."""
-        one: Hold | None = self
-        while one is not None:
-            if not one._ended:
-                return True
-            one = one._outer
-        return False
+    def enter(cls, call: MeteredCall) -> Outer:
+        """From now on, in this thread or task and in what it starts."""
+        outer = cls(call)
+        _outer.set(outer)
+        return outer
 
     def end(self) -> None:
-        """What begins from now on counts itself. Repeating it changes nothing."""
+        """What begins from now on is another call. Repeating it changes nothing."""
         self._ended = True
+
+    def give_way(self) -> str | None:
+        """Take back the innermost of these calls; its agent, unless the code names one itself."""
+        with _outer_lock:
+            one = self._nearest()
+            if one is None:
+                return None
+            one._ended = True
+        agent_id = one._call.agent_id if current_agent() == DEFAULT_AGENT else None
+        one._call.fail()
+        return agent_id
+
+    def _nearest(self) -> Outer | None:
+        one: Outer | None = self
+        while one is not None and one._ended:
+            one = one._around
+        return one
 
 
 @contextmanager
@@ -232,11 +251,11 @@ def within() -> Generator[None]:
 
     Holds for this thread or task, and for what it starts inside.
     """
-    token = _hold.set(Hold())
+    token = _outer_counts.set(True)
     try:
         yield
     finally:
-        _hold.reset(token)
+        _outer_counts.reset(token)
 
 
 def reading(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, replace
 from functools import partial, wraps
 from typing import Any, ParamSpec, cast
@@ -27,9 +27,10 @@ from langchain_core.tracers.context import register_configure_hook
 from marlin.errors import CarbonBudgetExceededError, DataError
 from marlin.normalise import Reading
 from marlin.normalise import langchain as shapes
+from marlin.runtime.current import DEFAULT_AGENT, current_agent
 from marlin.runtime.integrations.calls import (
-    Hold,
     MeteredCall,
+    Outer,
     begin,
     characters_of,
     log_once,
@@ -76,14 +77,24 @@ class _Progress:
         return Reading(replace(tokens, output_tokens=max(tokens.output_tokens, output_tokens)))
 
 
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Several prompts given to a model at once: their calls all start before the first is made."""
+
+    params: object
+    """The very object that all of its starts are given."""
+    before: Context
+    """As it was before the first start: there none gives way to the others."""
+
+
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class _OpenCall:
     """A model call between its start and its end. Dropped, it is settled by its progress."""
 
     call: MeteredCall
-    hold: Hold
+    outer: Outer
     progress: _Progress
-    batch_size: int
+    batch: _Batch | None
     unwatch: Callable[[], None] = lambda: None
 
 
@@ -213,7 +224,7 @@ class MarlinCallbackHandler(BaseCallbackHandler):
         if _is_from_cache(response):
             one.call.fail()
         else:
-            one.call.finish(lambda: _reading(response, one.batch_size))
+            one.call.finish(lambda: _reading(response, one.batch is not None))
 
     @_undisturbed
     def on_llm_error(
@@ -246,10 +257,12 @@ class MarlinCallbackHandler(BaseCallbackHandler):
         metadata: Mapping[str, Any] | None,
         params: Mapping[str, Any],
     ) -> None:
-        call = _begin(prompt, tags or (), metadata or {}, params)
+        batch = self._batch(params)
+        asked = partial(_begin, prompt, tags or (), metadata or {}, params)
+        call = batch.before.run(asked) if batch else asked()
         if not call.counts:
             return
-        one = _OpenCall(call, Hold.enter(), _Progress(), params.get("batch_size") or 1)
+        one = _OpenCall(call, Outer.enter(call), _Progress(), batch)
         one.unwatch = _when_task_ends(lambda cancelled: self._orphan(run_id, cancelled))
         call.keep_open(partial(call.partial, one.progress.reading), one)
         with self._lock:
@@ -259,10 +272,20 @@ class MarlinCallbackHandler(BaseCallbackHandler):
         if crowded:
             self._abandon(oldest)
 
+    def _batch(self, params: Mapping[str, Any]) -> _Batch | None:
+        if params.get("batch_size") in (None, 1):
+            return None
+        invocation = params.get("invocation_params")
+        with self._lock:
+            for one in reversed(self._open.values()):
+                if one.batch is not None and one.batch.params is invocation:
+                    return one.batch
+        return _Batch(invocation, copy_context())
+
     def _streamed(self, run_id: UUID, output: object) -> None:
         if (one := self._open.get(run_id)) is not None:
             # The request is out: what the user does between two chunks is no part of this call.
-            one.hold.end()
+            one.outer.end()
             one.progress.streams = True
             one.progress.characters += characters_of(output)
 
@@ -270,7 +293,7 @@ class MarlinCallbackHandler(BaseCallbackHandler):
         with self._lock:
             one = self._open.pop(run_id, None)
         if one is not None:
-            one.hold.end()
+            one.outer.end()
             one.unwatch()
         return one
 
@@ -295,9 +318,7 @@ def _begin(
     metadata: Mapping[str, Any],
     params: Mapping[str, Any],
 ) -> MeteredCall:
-    # Here, as in `begin`: a Marlin that cannot even be imported must not end the user's call.
-    from marlin.runtime.current import DEFAULT_AGENT, current_agent
-    from marlin.runtime.meter import metering_run
+    from marlin.runtime.meter import metering_run  # heavy; as in `begin`
 
     invocation: Mapping[str, Any] = params.get("invocation_params") or {}
     model = _text(
@@ -387,11 +408,11 @@ def _is_from_cache(response: LLMResult) -> bool:
     return usage.get("total_cost") == 0
 
 
-def _reading(response: LLMResult, batch_size: int) -> Reading:
+def _reading(response: LLMResult, is_one_of_many: bool) -> Reading:
     message = _first_message(response)
     metadata: Mapping[str, Any] = message.response_metadata if message else {}
     # Several prompts sent to a plain completion model share one usage; their lengths are theirs.
-    overall: Mapping[str, Any] = (response.llm_output or {}) if batch_size == 1 else {}
+    overall: Mapping[str, Any] = {} if is_one_of_many else response.llm_output or {}
     model = _text(metadata.get("model_name"), metadata.get("model"), overall.get("model_name"))
     usage: Mapping[str, Any] = (message and message.usage_metadata) or {}
     # Some models fill in zeros where they know nothing.
