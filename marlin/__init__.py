@@ -20,9 +20,11 @@ if TYPE_CHECKING:
         AgentContext,
         AgentState,
         AgentStatus,
+        BudgetWarning,
         CarbonEvent,
         LiveRun,
         MeshFlow,
+        MeteredRun,
         MockModelClient,
         ModelClient,
         ModelReply,
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
         RunStatus,
         TokenUsage,
     )
+    from marlin.runtime.integrations import instrument, uninstrument
+    from marlin.runtime.meter import current_run, run
     from marlin.settings import Settings
 
 __version__ = "0.1.0"
@@ -41,6 +45,7 @@ __all__ = [
     "AgentStatus",
     "BrokerError",
     "BudgetError",
+    "BudgetWarning",
     "CarbonBudgetExceededError",
     "CarbonEvent",
     "ConfigurationError",
@@ -51,6 +56,7 @@ __all__ = [
     "LiveRun",
     "MarlinError",
     "MeshFlow",
+    "MeteredRun",
     "MockModelClient",
     "ModelClient",
     "ModelReply",
@@ -60,10 +66,17 @@ __all__ = [
     "Settings",
     "TokenUsage",
     "__version__",
+    "current_run",
     "estimate",
+    "instrument",
+    "run",
+    "uninstrument",
 ]
 
-_MODULES = ("marlin.errors", "marlin.estimation", "marlin.runtime", "marlin.settings")
+_MODULES = (
+    *("marlin.errors", "marlin.estimation", "marlin.runtime", "marlin.runtime.meter"),
+    *("marlin.runtime.integrations", "marlin.settings"),
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -11,8 +11,10 @@ from marlin.runtime.client import ModelClient, ModelReply, TokenUsage
 from marlin.runtime.context import AgentContext
 from marlin.runtime.live import LiveRun
 from marlin.runtime.mesh import MeshFlow
+from marlin.runtime.meter import MeteredRun
 from marlin.runtime.mock import MockModelClient
 from marlin.runtime.result import AgentState, AgentStatus, RunResult, RunStatus
+from marlin.runtime.stop import BudgetWarning
 from marlin.schemas import Policy
 
 __all__ = [
@@ -20,9 +22,11 @@ __all__ = [
     "AgentFunction",
     "AgentState",
     "AgentStatus",
+    "BudgetWarning",
     "CarbonEvent",
     "LiveRun",
     "MeshFlow",
+    "MeteredRun",
     "MockModelClient",
     "ModelClient",
     "ModelReply",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,9 @@ from typing import Any
 from marlin.errors import ConfigurationError
 from marlin.runtime.carbon_event import CarbonEvent
 from marlin.runtime.client import ModelClient, ModelReply, TokenUsage, estimated_usage
+from marlin.runtime.integrations.calls import within
 from marlin.runtime.run import Run
+from marlin.tokens import tokens_of_length
 
 __all__ = ["AgentContext", "CallDefaults", "shared_keys"]
 
@@ -81,8 +82,11 @@ class AgentContext(Mapping[str, Any]):
     @property
     def remaining_g(self) -> float | None:
         """What is left of the budget [gCO2e], 0 or more; None where nothing is enforced."""
-        budget_g = self._run.budget_g
-        return None if budget_g is None else max(0.0, budget_g - self._run.spent_g)
+        return self._run.remaining_g
+
+    def keep(self, output: Any) -> None:
+        """Keep what this agent has so far: it is its output if the run stops before it returns."""
+        self._run.keep(self.agent_id, output)
 
     def check(self) -> None:
         """Raise `CarbonBudgetExceededError` if the run must stop.
@@ -94,17 +98,30 @@ class AgentContext(Mapping[str, Any]):
     async def call_model(self, prompt: str, *, model: str | None = None) -> ModelReply:
         """Call a model and count what it took.
 
-        The call that crosses the budget still returns its reply; the next one raises
-        `CarbonBudgetExceededError` and is not made. Raises `ConfigurationError` without a model,
-        and whatever the client raises; a call that raised is not counted.
+        A call whose forecast does not fit into the budget is refused and not made; a call that
+        crosses the budget all the same returns its reply, and the next one is refused. Both raise
+        `CarbonBudgetExceededError`. Raises `ConfigurationError` without a model, and whatever the
+        client raises; a call that raised is not counted, one that was cancelled counts its prompt.
         """
         name = self._model(model)
-        self.check()
-        started = time.perf_counter()
-        reply = await self._client.complete(prompt, model=name)
-        latency_s = time.perf_counter() - started
-        tokens = reply.usage or estimated_usage(prompt, reply.text)
-        self.record(tokens, model=name, latency_s=latency_s)
+        prompt_tokens = tokens_of_length(len(prompt))
+        call = self._run.start_call(
+            agent_id=self.agent_id,
+            model=name,
+            provider=self._defaults.provider,
+            region=self._defaults.region,
+            prompt_tokens=prompt_tokens,
+        )
+        try:
+            with within():  # an instrumented package below must not count it again
+                reply = await self._client.complete(prompt, model=name)
+        except asyncio.CancelledError:
+            call.finish(TokenUsage(prompt_tokens, 0, quality="partial"))
+            raise
+        except BaseException:
+            call.release()
+            raise
+        call.finish(reply.usage or estimated_usage(prompt, reply.text))
         return reply
 
     def call_model_sync(self, prompt: str, *, model: str | None = None) -> ModelReply:

@@ -9,17 +9,16 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from pydantic import ValidationError
-
 from marlin.errors import CarbonBudgetExceededError, ConfigurationError
 from marlin.estimation import Estimator, default_estimator
 from marlin.runtime.agent import Agent, AgentFunction
+from marlin.runtime.arguments import checked_policy, environment_settings, policy_of_budget
 from marlin.runtime.client import ModelClient
 from marlin.runtime.context import CallDefaults, shared_keys
 from marlin.runtime.live import LiveRun
 from marlin.runtime.mock import MockModelClient
 from marlin.runtime.result import RunResult
-from marlin.runtime.run import CarbonListener, Run, RunScope
+from marlin.runtime.run import CarbonListener, Run, RunScope, WarningHandler
 from marlin.runtime.uplink import uplink_for
 from marlin.runtime.workflow import Waits, Workflow
 from marlin.schemas import Policy
@@ -49,8 +48,10 @@ class MeshFlow:
     >>> result.status.value, [state.agent_id for state in result.agent_states]
     ('completed', ['researcher', 'writer'])
 
-    When the budget is crossed, the reply that crossed it is still returned, every later model call
-    raises `CarbonBudgetExceededError`, and the agents that had not started never run.
+    A call that cannot fit into the budget is refused before it is made. When the budget is crossed
+    all the same, the reply that crossed it is still returned and every later call is refused.
+    Refused calls raise `CarbonBudgetExceededError`; an agent that lets it through ends the run as
+    aborted, and the agents that had not started never run.
 
     Where a Kafka cluster is configured or `marlin up` runs, usage is sent there and abort commands
     are obeyed; without one, the same estimates and the same budget apply locally. Agents never
@@ -69,6 +70,10 @@ class MeshFlow:
         tenant, project, labels: whom the usage is for; copied into each event.
         kafka: False: purely local. True: a cluster is required. None: used where there is one.
         local_enforcement: False leaves stopping to the pipeline's commands alone.
+        preflight: refuse calls whose forecast does not fit into the budget. False: only what was
+            spent counts, and the call that crosses the budget is made.
+        on_warn: called once for each of the policy's `warn_at` shares, in the thread that reached
+            it; must not block. What it raises is logged and the run goes on.
         command_grace_s: once a breach is seen here, how long the run waits for the pipeline's
             command, so that it can acknowledge it [s].
         flush_timeout_s: longest a run waits at its end for its events to reach Kafka [s].
@@ -94,18 +99,22 @@ class MeshFlow:
         labels: Mapping[str, str] | None = None,
         kafka: bool | None = None,
         local_enforcement: bool = True,
+        preflight: bool = True,
+        on_warn: WarningHandler | None = None,
         command_grace_s: float = 2.0,
         flush_timeout_s: float = 5.0,
         estimator: Estimator | None = None,
         settings: Settings | None = None,
     ) -> None:
-        self._settings = settings or _settings()
+        self._settings = settings or environment_settings()
         self.policy = _policy(policy, enable_environmental, carbon_budget_g)
         self._client = _client(model_client, mock, self._settings)
         self._defaults = CallDefaults(default_model, provider or "", region)
         self._scope = RunScope(tenant, project, labels)
         self._kafka = kafka
         self._local_enforcement = local_enforcement
+        self._preflight = preflight
+        self._on_warn = on_warn
         self._waits = Waits(command_s=command_grace_s, flush_s=flush_timeout_s)
         self._estimator = estimator or default_estimator()
         self._agents: dict[str, Agent] = {}
@@ -228,6 +237,8 @@ class MeshFlow:
             sink=uplink,
             scope=self._scope,
             local_enforcement=self._local_enforcement,
+            preflight=self._preflight,
+            on_warn=self._on_warn,
             listeners=(*self._listeners, *listeners),
         )
         workflow = Workflow(
@@ -243,37 +254,16 @@ class MeshFlow:
         return result, run.stop_error(run.stop) if run.stop else None
 
 
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except ValidationError as exc:
-        raise ConfigurationError(
-            f"a MARLIN_ setting is invalid, nothing was started: {exc}"
-        ) from exc
-
-
 def _policy(
     policy: Policy | None, enable_environmental: bool | None, carbon_budget_g: float | None
 ) -> Policy:
     if policy is None:
-        try:
-            policy = Policy(
-                enable_environmental=enable_environmental is not False,
-                carbon_budget_g=carbon_budget_g,
-            )
-        except ValidationError as exc:
-            raise ConfigurationError(
-                f"carbon_budget_g must be a finite number of grams, 0 or more: {exc}"
-            ) from exc
-    elif enable_environmental is not None or carbon_budget_g is not None:
+        return policy_of_budget(carbon_budget_g, enforce=enable_environmental is not False)
+    if enable_environmental is not None or carbon_budget_g is not None:
         raise ConfigurationError(
             "give either policy=Policy(...) or enable_environmental and carbon_budget_g, not both"
         )
-    if policy.action == "pause":
-        raise ConfigurationError(
-            'MeshFlow cannot pause a run: use a policy with action "abort" or "warn"'
-        )
-    return policy
+    return checked_policy(policy)
 
 
 def _client(client: ModelClient | None, mock: bool | None, settings: Settings) -> ModelClient:

@@ -97,7 +97,6 @@ class Run:
         preflight: bool = True,
         listeners: tuple[CarbonListener, ...] = (),
         on_warn: WarningHandler | None = None,
-        on_stop: Callable[[], None] | None = None,
     ) -> None:
         scope = scope or RunScope()
         labels = dict(scope.labels) if scope.labels else None
@@ -114,7 +113,7 @@ class Run:
         self._local_enforcement = local_enforcement
         self._listeners = listeners
         self._on_warn = on_warn
-        self._on_stop = on_stop
+        self._when_stopped: list[Callable[[], None]] = []
         refuses = preflight and local_enforcement and policy.action == "abort"
         self._allowance = Allowance(self.budget_g if refuses else None)
         self._forecaster = CallForecaster()
@@ -149,6 +148,12 @@ class Run:
             return self._allowance.reserved_g
 
     @property
+    def remaining_g(self) -> float | None:
+        """What is left of the budget, calls under way not counted [gCO2e], 0 or more; None where
+        nothing is enforced."""
+        return None if self.budget_g is None else max(0.0, self.budget_g - self.spent_g)
+
+    @property
     def agent_ids(self) -> tuple[str, ...]:
         """The agents that called a model so far, in the order of their first calls."""
         with self._lock:
@@ -169,6 +174,13 @@ class Run:
         """What was kept, by agent."""
         with self._lock:
             return dict(self._outputs)
+
+    def when_stopped(self, stopped: Callable[[], None]) -> None:
+        """Have `stopped` called once the run must stop, in the thread that saw it first.
+
+        Called before the run starts; `stopped` must not block or raise.
+        """
+        self._when_stopped.append(stopped)
 
     def start(self, task: str | None) -> None:
         """Announce the run. Called once, before the first `record`.
@@ -504,8 +516,9 @@ class Run:
 
     def _notify(self, stops: bool, warnings: Sequence[BudgetWarning]) -> None:
         """Tell the run's owner. Called without the lock: a handler may ask the run."""
-        if stops and self._on_stop is not None:
-            self._on_stop()
+        if stops:
+            for stopped in self._when_stopped:
+                stopped()
         if self._on_warn is not None:
             for warning in warnings:
                 self._tell(self._on_warn, warning)
