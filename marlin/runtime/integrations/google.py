@@ -173,7 +173,7 @@ def _read_answer(answer: Any) -> Reading:
     return reading(
         gemini.usage_metadata,
         answer.usage_metadata,
-        output=answer.candidates,
+        output=[candidate.content for candidate in answer.candidates or ()],
         model=answer.model_version,
     )
 

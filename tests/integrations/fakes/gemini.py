@@ -37,11 +37,12 @@ class Gemini:
         self.answers = list(answers) or [answer()]
         self.requests: list[dict[str, Any]] = []
         self.paths: list[str] = []
-        self.hangs_after: int | None = None
+        self.breaks_after: int | None = None
         """The connection breaks after so many chunks of a stream."""
 
-    def client(self, *, vertex_location: str | None = None) -> genai.Client:
-        """A client of the package that reaches this API, and nothing else."""
+    def client(self, *, vertex_location: str | None = None) -> Any:
+        """A `genai.Client` that reaches this API, and nothing else. Its types are partly unknown
+        to a strict checker."""
         options = types.HttpOptions(
             httpx_client=httpx.Client(transport=httpx.MockTransport(self.handle)),
             httpx_async_client=httpx.AsyncClient(transport=httpx.MockTransport(self.handle_async)),
@@ -83,7 +84,7 @@ class Gemini:
 
     def _chunks(self, chunks: list[dict[str, Any]]) -> Iterator[bytes]:
         for number, chunk in enumerate(chunks):
-            if number == self.hangs_after:
+            if number == self.breaks_after:
                 raise httpx.ReadError("the connection broke")
             yield f"data: {json.dumps(chunk)}\r\n\r\n".encode()
 
