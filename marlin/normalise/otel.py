@@ -163,11 +163,12 @@ def _outside(
     taken: int, given: int, cached: int, reasoning: int, total: int | None
 ) -> tuple[bool, bool]:
     """Whether the cached tokens are outside of the input, and reasoning outside of the output."""
+    cache_outside, reasoning_outside = cached > taken, reasoning > given
     if total is not None and total != taken + given:
         for cache, thought in ((True, False), (False, True), (True, True)):
             if total == taken + given + cached * cache + reasoning * thought:
-                return cache, thought
-    return cached > taken, reasoning > given
+                return cache or cache_outside, thought or reasoning_outside
+    return cache_outside, reasoning_outside
 
 
 def _leaves_cache_out(attributes: Mapping[str, Any], scope: str) -> bool:

@@ -117,8 +117,8 @@ def _first(span: Span, names: Iterable[str]) -> str | None:
 
 def _time(span: Span, received_ms: int) -> datetime:
     ns = span.end_ns or span.start_ns or received_ms * 10**6
-    if ns >= _MAX_EPOCH_NS:
-        raise DataError(f"expected a time before the year 10000, found {ns} ns since 1970")
+    if not 0 <= ns < _MAX_EPOCH_NS:
+        raise DataError(f"expected a time from 1970 to 9999, found {ns} ns since 1970")
     return datetime.fromtimestamp(ns // 10**6 / 1000, UTC)
 
 
