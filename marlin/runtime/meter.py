@@ -27,6 +27,7 @@ from marlin.runtime.carbon_event import CarbonEvent
 from marlin.runtime.current import DEFAULT_AGENT, Scope, current_agent, current_run
 from marlin.runtime.farewell import Waits, await_command
 from marlin.runtime.in_flight import TasksInFlight
+from marlin.runtime.open_calls import OPEN_CALLS
 from marlin.runtime.outcome import AgentEnd, result_of
 from marlin.runtime.result import AgentStatus, RunResult
 from marlin.runtime.run import Run, RunScope, WarningHandler
@@ -306,6 +307,7 @@ class MeteredRun:
         self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None
     ) -> None:
         self._scope.leave()
+        OPEN_CALLS.settle_of(self)
         raised = self._judge(exc)
         if self._uplink is None or _in_event_loop() or _is_interruption(exc):
             self.close(exc)
@@ -321,6 +323,7 @@ class MeteredRun:
         self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None
     ) -> None:
         self._scope.leave()
+        OPEN_CALLS.settle_of(self)
         raised = self._judge(exc)
         if self._uplink is None or (raised is None and _is_interruption(exc)):
             self.close(exc)
@@ -431,6 +434,7 @@ class _AmbientRun:
 
     def end(self) -> None:
         if self._run is not None and self._process == os.getpid():
+            OPEN_CALLS.settle_of(self._run)
             self._run.close()
             self._run = None
 
