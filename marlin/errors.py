@@ -140,7 +140,7 @@ class CarbonBudgetExceededError(BudgetError):
         else:
             text = (
                 f"refused a call{by}: {reason}: about {forecast_g:.6g} gCO2e more cannot fit, "
-                f"{spending} or reserved by calls under way; a smaller call may"
+                f"{spending}, calls under way not counted"
             )
         super().__init__(f"run {run_id} {text}")
 

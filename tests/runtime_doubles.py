@@ -44,9 +44,11 @@ def new_run(
     *,
     sink: Sink | None = None,
     local_enforcement: bool = True,
+    preflight: bool = False,
     policy: Policy | None = None,
     scope: RunScope | None = None,
 ) -> Run:
+    """A run that only counts and checks; `preflight=True` refuses what cannot fit, as users' do."""
     return Run(
         "run-1",
         policy or Policy(carbon_budget_g=carbon_budget_g),
@@ -54,6 +56,7 @@ def new_run(
         sink=sink,
         scope=scope,
         local_enforcement=local_enforcement,
+        preflight=preflight,
     )
 
 

@@ -142,6 +142,8 @@ async def run_fleet(
             project=assignment.workflow,
             kafka=True,
             local_enforcement=assignment.local_enforcement,
+            # The demo shows breaches, the commands they lead to and what the stop overshoots.
+            preflight=False,
             settings=settings,
         )
         mesh.on_carbon(on_carbon)

@@ -216,6 +216,7 @@ class Run:
             agent_id=stop.agent_id,
             command_id=stop.command_id,
             reason=stop.reason,
+            forecast_g=stop.forecast_g,
             partial=self.outputs,
         )
 
@@ -317,7 +318,8 @@ class Run:
         with self._lock:
             stops = self._stop is None
             if stops:
-                self._stop = self._stop_now(refusal.reason, refusal.agent_id)
+                stop = self._stop_now(refusal.reason, refusal.agent_id)
+                self._stop = replace(stop, forecast_g=refusal.forecast_g)
         self._notify(stops, ())
 
     def obey(self, command: Command) -> None:

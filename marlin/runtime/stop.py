@@ -27,6 +27,8 @@ class Stop:
     """Calls made until then [count]."""
     at: datetime
     """When the stop was seen here."""
+    forecast_g: float | None = None
+    """What a call would have taken that could not fit [gCO2e], where that stopped the run."""
 
 
 @dataclass(frozen=True, slots=True)

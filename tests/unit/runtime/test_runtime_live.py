@@ -53,7 +53,7 @@ async def test_the_first_event_is_there_before_the_run_ends() -> None:
 
 
 async def test_an_aborted_run_ends_its_stream() -> None:
-    live = mesh(carbon_budget_g=0.0).start()
+    live = mesh(carbon_budget_g=0.0, preflight=False).start()
     events = [event async for event in live]
 
     assert [event.breached for event in events] == [True]

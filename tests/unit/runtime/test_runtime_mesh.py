@@ -42,8 +42,14 @@ async def two_calls(ctx: AgentContext) -> str:
 
 
 def mesh_of(*calls: int, carbon_budget_g: float | None = None, **options: Any) -> MeshFlow:
-    """Agents `a0`, `a1`, … that make that many calls each, of 1000 + 200 tokens of large-70b."""
-    options = {"model_client": FixedClient(), "default_model": "large-70b"} | options
+    """Agents `a0`, `a1`, … that make that many calls each, of 1000 + 200 tokens of large-70b.
+
+    Without pre-flight: what is spent decides, to the bit.
+    """
+    options = {
+        **{"model_client": FixedClient(), "default_model": "large-70b", "preflight": False},
+        **options,
+    }
     mesh = MeshFlow(region=REGION, carbon_budget_g=carbon_budget_g, kafka=False, **options)
     for number, count in enumerate(calls):
 
