@@ -11,6 +11,7 @@ __all__ = [
     "budget_bar",
     "grams",
     "millilitres",
+    "milliseconds",
     "moment",
     "spread",
     "status",
@@ -49,6 +50,14 @@ def watt_hours(value_wh: float) -> str:
 def millilitres(value_ml: float) -> str:
     """A volume of water, in millilitres or litres."""
     return f"{amount(value_ml / 1000)} L" if abs(value_ml) >= 10_000 else f"{amount(value_ml)} mL"
+
+
+def milliseconds(value_ms: float) -> str:
+    """A short time, from milliseconds to minutes."""
+    if value_ms < 1000:
+        return f"{amount(value_ms)} ms"
+    seconds = value_ms / 1000
+    return f"{amount(seconds)} s" if seconds < 600 else f"{amount(seconds / 60)} min"
 
 
 def spread(low_g: float, high_g: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -9,14 +10,17 @@ import subprocess
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import COMMAND, MarlinUp, environment, marlin, marlin_json
-from pipeline import commands, read_all
+from pipeline import commands, eventually, produce, read_all
 
-from marlin.schemas import EVENT, Usage, command_id
+from marlin.broker.cluster import create_topics
+from marlin.schemas import EVENT, AbortAcknowledged, Usage, command_id, dump
+from marlin.schemas.runs import Outcome
 from marlin.settings import Settings
 from marlin.topics import Topics
 
@@ -184,11 +188,13 @@ async def test_an_abort_reaches_the_commands_topic_under_one_id(
     assert "there is no topic" in unknown.stderr
     marlin("topics", "create", env=env)
 
-    first = marlin_json("abort", "run-1", "--reason", "wrong prompt", env=env)
-    second = marlin("abort", "run-1", env=env)
+    first = marlin_json("abort", "run-1", "--reason", "wrong prompt", "--wait-s", "0", env=env)
+    second = marlin("abort", "run-1", "--wait-s", "0.1", env=env)
 
-    assert second.returncode == 0
+    assert (first["acknowledged"], first["outcome"]) == (None, None)
+    assert second.returncode == 3
     assert "abort sent to run run-1 (operator)" in second.stdout
+    assert "unacknowledged: nobody has answered within 0.1 s" in second.stdout
     sent = await commands(settings)
     assert [(command.run_id, command.action, command.reason) for command in sent] == [
         ("run-1", "abort", "wrong prompt"),
@@ -199,6 +205,44 @@ async def test_an_abort_reaches_the_commands_topic_under_one_id(
     # Where the run's events are, so that order and ownership stay with it.
     (record, _) = await read_all(settings, Topics(settings.kafka.topic_prefix).commands)
     assert (record.key, record.partition) == (b"run-1", first["partition"])
+
+
+@pytest.mark.parametrize("outcome", ["stopped", "already_finished", "refused"])
+async def test_an_abort_says_what_the_runtime_answered(
+    env: dict[str, str], settings: Settings, outcome: Outcome
+) -> None:
+    await create_topics(settings)
+    answer = AbortAcknowledged(
+        run_id="run-1",
+        command_id=command_id("run-1", "operator"),
+        outcome=outcome,
+        stopped_at=datetime(2026, 3, 1, tzinfo=UTC),
+        overshoot_g=0.5,
+        overshoot_ms=12.0,
+    )
+    others = answer.model_copy(update={"command_id": "another"})
+    asking = [
+        asyncio.create_task(asyncio.to_thread(marlin, "abort", "run-1", *flags, env=env))
+        for flags in (("--wait-s", "60"), ("--wait-s", "60", "--json"))
+    ]
+
+    async def both_sent() -> bool:
+        return len(await commands(settings)) == 2
+
+    await eventually(both_sent)
+    await produce(settings, [(b"run-1", dump(event)) for event in (others, answer)])
+    text, as_json = await asyncio.gather(*asking)
+
+    assert text.returncode == as_json.returncode == (3 if outcome == "refused" else 0)
+    assert {
+        "stopped": "acknowledged: the run has stopped, 0.500 g over its budget, 12.0 ms after",
+        "already_finished": "acknowledged: the run had ended",
+        "refused": "refused by the runtime: the run goes on",
+    }[outcome] in text.stdout
+    told = json.loads(as_json.stdout)
+    assert (told["acknowledged"], told["outcome"]) == (True, outcome)
+    assert (told["overshoot_g"], told["overshoot_ms"]) == (0.5, 12.0)
+    assert told["stopped_at"] == "2026-03-01T00:00:00Z"
 
 
 def test_an_interrupted_replay_says_what_was_acknowledged(

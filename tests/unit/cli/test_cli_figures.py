@@ -9,6 +9,7 @@ from marlin.cli.figures import (
     budget_bar,
     grams,
     millilitres,
+    milliseconds,
     moment,
     spread,
     status,
@@ -44,6 +45,11 @@ def test_units_follow_the_size() -> None:
     assert watt_hours(12_300) == "12.3 kWh"
     assert millilitres(12_300) == "12.3 L"
     assert millilitres(1.5) == "1.50 mL"
+    assert milliseconds(0) == "0 ms"
+    assert milliseconds(12.34) == "12.3 ms"
+    assert milliseconds(1234) == "1.23 s"
+    assert milliseconds(90_000) == "90.0 s"
+    assert milliseconds(900_000) == "15.0 min"
 
 
 def test_both_ends_of_a_range_are_in_the_unit_of_the_higher() -> None:
