@@ -52,8 +52,8 @@ MAX_DEPTH = 64
 
 NOT_TEXT = frozenset(
     {
-        *("b64_json", "cache_control", "data", "encrypted_content", "file_data", "id"),
-        *("media_type", "mime_type", "role", "signature", "type"),
+        *("b64_json", "cache_control", "data", "encrypted_content", "file_data", "finish_reason"),
+        *("id", "logprobs", "media_type", "mime_type", "role", "signature", "status", "type"),
     }
 )
 """Keys whose strings no model reads as text: names, and bytes in disguise."""

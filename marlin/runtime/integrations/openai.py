@@ -97,7 +97,7 @@ class _Chat:
         return reading(
             usage_of.chat,
             _get(answer, "usage"),
-            output=_get(answer, "choices"),
+            output=[_get(choice, "message") for choice in _get(answer, "choices") or ()],
             model=_get(answer, "model"),
         )
 
