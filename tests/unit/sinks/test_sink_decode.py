@@ -74,13 +74,9 @@ REFUSED: dict[str, tuple[bytes | None, str]] = {
     "a long id": (setting(agent_id="ä" * 257), "usage.agent_id: String should have at most 256"),
     "a long label": (setting(region="x" * 257), "usage.region: String should have at most 256"),
     "negative carbon": (setting(carbon_g=-0.1), "carbon_g: Input should be greater than"),
-    "absurd water": (setting(water_ml_high=1e300), "water_ml_high is not between 0 and 1e+15"),
+    "absurd water": (setting(water_ml_high=1e300), "Expected `float` <= 1000000000000000.0"),
     "not a number": (GOOD.replace(b'"carbon_g":0.5', b'"carbon_g":NaN'), "carbon_g: Input should"),
     "a number above 64 bits": (setting(seq=2**63), "usage.seq: Input should be less than"),
-    "a count above 64 bits": (
-        setting().replace(b'"run_calls":6', b'"run_calls":9223372036854775808'),
-        "int64",
-    ),
     "missing field": (changed(lambda record: record["usage"].pop("run_id")), "usage.run_id: Field"),
     "missing footprint": (changed(lambda record: record.pop("energy_wh")), "energy_wh: Field"),
     "null where one is needed": (setting(energy_wh=None), "energy_wh: Input should be a valid num"),
@@ -153,6 +149,9 @@ SPELLED_OTHERWISE = {
     "an offset of zero": setting(time="2026-05-01T12:00:05+00:00"),
     "a time with a blank": setting(time="2026-05-01 12:00:05Z"),
     "long, but not in characters": setting(agent_id="ä" * 256),
+    "a count above 64 bits that is not stored": GOOD.replace(
+        b'"run_calls":6', b'"run_calls":9223372036854775808'
+    ),
     "no type in the event": changed(lambda record: record["usage"].pop("type")),
 }
 
@@ -239,7 +238,7 @@ def test_accepted_is_exactly_what_the_contract_accepts(value: bytes) -> None:
     except ValidationError:
         expected = None
     batch = batch_of(carbon(4), Recorded(TOPICS.carbon, 0, 5, value), carbon(6))
-    if expected is None or not is_possible(expected, value):
+    if expected is None or not is_possible(expected):
         assert len(batch.refusals) == 1
         assert batch.usages["seq"].to_pylist() == [4, 6]
     else:
@@ -247,10 +246,9 @@ def test_accepted_is_exactly_what_the_contract_accepts(value: bytes) -> None:
         assert row_of(batch.usages, 1) == expected
 
 
-def is_possible(row: dict[str, Any], value: bytes) -> bool:
+def is_possible(row: dict[str, Any]) -> bool:
     numbers = [number for number in row.values() if isinstance(number, float)]
-    run_calls: int = orjson.loads(value)["run_calls"]
-    return max(numbers) <= 1e15 and row["source_offset"] <= 2**62 and -(2**63) <= run_calls < 2**63
+    return max(numbers) <= 1e15 and row["source_offset"] <= 2**62
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=8), max_size=4))
