@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
 import os
 import sys
@@ -336,9 +335,8 @@ def link_for(settings: Settings) -> KafkaLink:
         return link
 
 
-@atexit.register
 def close_links() -> None:
-    """Shut down this process's links. Called at its end; runs that go on get a new one."""
+    """Shut down this process's links. `uplink` calls it at its end; new runs get new links."""
     with _links_lock:
         own = [key for key in _links if key[0] == os.getpid()]
         links = [_links.pop(key) for key in own]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import sys
 from typing import Protocol
 
 from marlin.broker.running import find_running
@@ -53,3 +55,12 @@ def uplink_for(settings: Settings, *, kafka: bool | None) -> Uplink | None:
     from marlin.runtime.link import link_for
 
     return link_for(settings)
+
+
+@atexit.register
+def _close_links() -> None:
+    # Registered here and not where the links are, which are imported late: what is registered
+    # last runs first, and runs that end with the program still send through them.
+    links = sys.modules.get("marlin.runtime.link")
+    if links is not None:
+        links.close_links()

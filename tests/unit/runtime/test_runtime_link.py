@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from marlin.errors import CarbonBudgetExceededError
 from marlin.runtime import AgentContext, MeshFlow, RunStatus
 from marlin.runtime.link import close_links, link_for
 from marlin.runtime.spill import SpillFolder
+from marlin.schemas import EVENT
 from marlin.settings import KafkaSettings, RuntimeSettings, Settings
 
 
@@ -140,13 +142,13 @@ def test_a_link_that_never_did_anything_closes(nowhere: Settings) -> None:
 
 
 _EXITING = """
-import asyncio, sys
-from marlin.runtime.link import link_for
+import sys
+from marlin.runtime.uplink import uplink_for
 from marlin.settings import Settings
 sys.path.insert(0, sys.argv[2])
 from runtime_doubles import Emitted
 
-link = link_for(Settings.model_validate_json(sys.argv[1]))
+link = uplink_for(Settings.model_validate_json(sys.argv[1]), kafka=True)
 for number in range(5):
     link.emit(Emitted("run-1", b"%d" % number))
 """
@@ -156,7 +158,7 @@ _FORKING = (
     + """
 import multiprocessing
 def child():
-    assert link_for(Settings.model_validate_json(sys.argv[1])) is link
+    assert uplink_for(Settings.model_validate_json(sys.argv[1]), kafka=True) is link
     assert link.health().undelivered == 0
     for number in range(3):
         link.emit(Emitted("run-2", b"%d" % number))
@@ -171,11 +173,14 @@ for target in (idle, child):
 )
 
 
-def spilled_by(program: str, settings: Settings) -> dict[bytes, list[bytes]]:
+def spilled_by(
+    program: str, settings: Settings, environment: Mapping[str, str] | None = None
+) -> dict[bytes, list[bytes]]:
     """What a process that runs `program` and ends leaves on disk, by run."""
     tests = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program, settings.model_dump_json(), str(tests)],
+        env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
         timeout=60,
@@ -194,6 +199,27 @@ def test_what_is_left_at_the_end_of_the_interpreter_is_on_disk(tmp_path: Path) -
     assert spilled_by(_EXITING, quickly_closed(tmp_path)) == {
         b"run-1": [b"0", b"1", b"2", b"3", b"4"]
     }
+
+
+_AMBIENT = """
+from marlin.runtime.meter import metering_run
+from marlin.tokens import TokenUsage
+metering_run().record(TokenUsage(1, 1), model="small-7b")
+"""
+
+
+def test_what_ends_with_the_program_is_still_sent(tmp_path: Path) -> None:
+    settings = quickly_closed(tmp_path)
+    environment = {
+        "MARLIN_HOME": str(tmp_path),
+        "MARLIN_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "MARLIN_RUNTIME__CLOSE_TIMEOUT_S": "0.1",
+    }
+    (events,) = spilled_by(_AMBIENT, settings, environment).values()
+
+    assert [EVENT.validate_json(event).type for event in events] == [
+        *("run.started", "usage", "run.finished"),
+    ]
 
 
 def test_a_forked_child_sends_its_own_and_the_parent_its_own(tmp_path: Path) -> None:
