@@ -38,7 +38,12 @@ async def prepare(settings: Settings, cluster: Cluster) -> None:
     """Create the topics of spans that are missing. Raises `BrokerError` when Kafka refuses."""
     kafka, internal = settings.kafka, Topics(settings.kafka.topic_prefix).spans
     hour_ms = 3_600_000
-    kept = {"retention.ms": str(_RETENTION_H * hour_ms), "segment.ms": str(6 * hour_ms)}
+    kept = {
+        "retention.ms": str(_RETENTION_H * hour_ms),
+        "segment.ms": str(6 * hour_ms),
+        # The broker's own clock: one for all who write to it.
+        "message.timestamp.type": "LogAppendTime",
+    }
     admin = AIOKafkaAdminClient(**cluster.client_options())
     await admin.start()
     try:
@@ -76,7 +81,6 @@ async def group_consumer(
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=_FETCH_WAIT_MS,
-        max_partition_fetch_bytes=settings.kafka.max_message_bytes,
         session_timeout_ms=session_ms,
         heartbeat_interval_ms=session_ms // 6,
     )

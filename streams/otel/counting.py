@@ -1,14 +1,16 @@
 """The second reader: spans in the order of their log, to numbered usage events.
 
 Exactly once rests on three things. A span's event has the span's own offset for its `seq`, so it
-has the same number however often it is read. Which spans count is a function of the log, and
-that function's memory is filled again, by reading back, before anything is sent after a
-restart. And events of a partition are sent in order, so the worker drops every repeat as a number
-below one it has seen.
+has the same number however often it is read. Which spans count is a function of the log, times
+included, and that function's memory is filled again, by reading back, before anything is sent
+after a restart. And events of a partition are sent in order, so the worker drops every repeat as
+a number below one it has seen. Where nothing comes, a span would wait for ever; so the reader
+writes a record without a span, and the log says that time has passed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Collection
@@ -45,7 +47,9 @@ _FIRST_GENERATION = "0"
 class _Held:
     """A partition of the internal topic that this reader holds."""
 
-    def __init__(self, number: int, generation: str, *, start: int, since: int, memory: int):
+    def __init__(
+        self, number: int, generation: str, *, start: int, since: int, memory: Memory
+    ) -> None:
         self.producer_id = f"{PRODUCER_PREFIX}{number}:{generation}"
         self.generation = generation
         """Tells the log from one of the same name that was deleted: offsets begin anew."""
@@ -53,7 +57,16 @@ class _Held:
         """Events from this offset on are sent; before it the memory is filled."""
         self.position = start - 1
         """The offset last judged."""
-        self.memory = Memory(memory)
+        self.memory = memory
+        self.committed = since
+        self.heard_s = 0.0
+        """When a record last came, by the loop's clock [s]."""
+
+    @property
+    def next_offset(self) -> int:
+        """Where a reader after this one must begin."""
+        waits_from = self.memory.waits_from
+        return self.position + 1 if waits_from is None else waits_from
 
 
 class _Forgetting(ConsumerRebalanceListener):
@@ -87,6 +100,7 @@ async def count_spans(settings: Settings, cluster: Cluster) -> None:
                 except (CommitFailedError, IllegalStateError):
                     _log.info("%s-%d was taken by another worker, which goes on with it", *tp)
                     counter.held.pop(tp, None)
+            await counter.tick()
 
 
 class Counter:
@@ -101,7 +115,8 @@ class Counter:
         *,
         group: str,
     ) -> None:
-        self._remembered = settings.otel.remembered_spans
+        self._otel = settings.otel
+        self._spans_topic = Topics(settings.kafka.topic_prefix).spans
         self._cluster = cluster
         self._consumer = consumer
         self._sending = sending
@@ -133,11 +148,27 @@ class Counter:
                 _log.error("%s-%d at offset %d: refused: %s", *tp, record.offset, exc)
                 await self._sending.refuse(record, "decode", str(exc))
                 continue
-            if held.memory.judge(record.offset, link) and record.offset >= held.since:
-                rows.append((link.run.encode(), link.event(held.producer_id, record.offset)))
+            rows += (
+                (counted.link.run.encode(), counted.link.event(held.producer_id, counted.offset))
+                for counted in held.memory.take(record.offset, record.timestamp, link)
+                if counted.offset >= held.since
+            )
+        held.heard_s = asyncio.get_running_loop().time()
         await self._sending.send(self._events_topic, rows)
-        if held.position >= held.since:
-            await self._commit(tp, held.position + 1, held.generation)
+        if held.next_offset > held.committed:
+            await self._commit(tp, held.next_offset, held.generation)
+            held.committed = held.next_offset
+
+    async def tick(self) -> None:
+        """Write the time to partitions with spans that wait while nothing comes."""
+        now_s = asyncio.get_running_loop().time()
+        for tp, held in list(self.held.items()):
+            quiet_s = now_s - held.heard_s
+            if held.memory.waits_from is not None and quiet_s >= self._otel.hold_back_s:
+                held.heard_s = now_s
+                await self._sending.send_to(
+                    self._spans_topic, tp.partition, [(b"", Link.tick().dump())]
+                )
 
     async def _take(self, tp: TopicPartition) -> _Held:
         """Begin with a partition: seek to where its memory has to be filled from."""
@@ -150,9 +181,12 @@ class Counter:
             generation = _FIRST_GENERATION if self._cluster.embedded else uuid.uuid4().hex[:12]
             await self._commit(tp, since, generation)
         # Twice: what counts depends on the spans before it, and so do those in turn.
-        start = max(begin, since - 2 * self._remembered)
+        start = max(begin, since - 2 * self._otel.remembered_spans)
         self._consumer.seek(tp, start)
-        return _Held(*(tp.partition, generation), start=start, since=since, memory=self._remembered)
+        memory = Memory(
+            self._otel.remembered_spans, hold_back_ms=round(self._otel.hold_back_s * 1000)
+        )
+        return _Held(tp.partition, generation, start=start, since=since, memory=memory)
 
     async def _committed(self, tp: TopicPartition) -> tuple[int | None, str]:
         """The group's position in `tp`, and the generation kept beside it."""

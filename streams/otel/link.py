@@ -23,6 +23,11 @@ class Link(msgspec.Struct, omit_defaults=True, frozen=True):
     """The usage event as JSON, without `producer_id` and `seq`."""
 
     @property
+    def is_tick(self) -> bool:
+        """Whether this is no span: a record that only says what time it is."""
+        return not self.span
+
+    @property
     def key(self) -> bytes:
         """The key of its record: spans of a trace stay in one partition."""
         return self.trace.encode()
@@ -42,6 +47,11 @@ class Link(msgspec.Struct, omit_defaults=True, frozen=True):
         if link.run and not bytes(link.usage).startswith(b"{"):
             raise DataError("expected the usage of a call, found none")
         return link
+
+    @classmethod
+    def tick(cls) -> Link:
+        """A record without a span."""
+        return cls("", "")
 
     def event(self, producer_id: str, seq: int) -> bytes:
         """The usage event, numbered. Only for a span that is a call."""

@@ -43,8 +43,18 @@ class Sender:
             # Kafka's default partitioner.
             of_partition[int(murmur2(key) & 0x7FFFFFFF) % count].append((key, value))
         await asyncio.gather(
-            *(self._send_in_order(topic, number, rows) for number, rows in of_partition.items())
+            *(self.send_to(topic, number, rows) for number, rows in of_partition.items())
         )
+
+    async def send_to(self, topic: str, number: int, rows: Iterable[Row]) -> None:
+        """As `send`, with the partition given."""
+        batch = self._producer.create_batch()
+        for key, value in rows:
+            if batch.append(timestamp=None, key=key, value=value) is None:
+                await (await self._producer.send_batch(batch, topic, partition=number))
+                batch = self._producer.create_batch()
+                batch.append(timestamp=None, key=key, value=value)
+        await (await self._producer.send_batch(batch, topic, partition=number))
 
     async def refuse(
         self, record: ConsumerRecord[bytes | None, bytes | None], step: Step, reason: str
@@ -72,12 +82,3 @@ class Sender:
             key=record.key,
             headers=letter.to_headers(),
         )
-
-    async def _send_in_order(self, topic: str, number: int, rows: Iterable[Row]) -> None:
-        batch = self._producer.create_batch()
-        for key, value in rows:
-            if batch.append(timestamp=None, key=key, value=value) is None:
-                await (await self._producer.send_batch(batch, topic, partition=number))
-                batch = self._producer.create_batch()
-                batch.append(timestamp=None, key=key, value=value)
-        await (await self._producer.send_batch(batch, topic, partition=number))

@@ -31,12 +31,16 @@ def other(span: int, parent: int | None = None) -> Link:
     return Link(f"{1:032x}", f"{span:016x}", "" if parent is None else f"{parent:016x}")
 
 
-def counted(*links: Link, capacity: int = 1000, start: int = 0) -> list[int]:
-    """The span numbers that count, in their order."""
-    memory = Memory(capacity)
-    return [
-        int(link.span, 16) for offset, link in enumerate(links, start) if memory.judge(offset, link)
+def counted(*links: Link, capacity: int = 1000, hold_back_ms: int = 0) -> list[int]:
+    """The span numbers that count, in their order, of one record a second and a tick at the end."""
+    memory = Memory(capacity, hold_back_ms=hold_back_ms)
+    found = [
+        counted.link
+        for offset, link in enumerate([*links, Link.tick()])
+        for counted in memory.take(offset, offset * 1000 + (link.is_tick * 10**6), link)
     ]
+    assert memory.waits_from is None
+    return [int(link.span, 16) for link in found]
 
 
 def test_each_span_counts_once() -> None:
@@ -86,23 +90,51 @@ def test_spans_that_enclose_each_other_do_not_hang_it() -> None:
     assert counted(link(1, 2), link(2, 1), link(3, 2)) == [1]
 
 
-def test_any_order_of_a_call_and_its_frames_counts_its_tokens_once() -> None:
-    #  1 ─ 2 ─ 3, all with the same tokens
-    nested = [link(3, 2), link(2, 1), link(1)]
-    lost = [order for order in permutations(nested) if len(counted(*order)) != 1]
+NESTED = [link(3, 2), link(2, 1), link(1)]
+"""1 ─ 2 ─ 3, all with the same tokens."""
 
-    # Known limit: 3 and 1 come before the 2 that would show that 1 is around 3.
-    assert [[int(one.span, 16) for one in order] for order in lost] == [[3, 1, 2], [1, 3, 2]]
+
+def test_any_order_of_a_call_and_its_frames_counts_the_inner_one_if_they_are_waited_for() -> None:
+    for order in permutations(NESTED):
+        assert counted(*order, hold_back_ms=3000) == [3]
+
+
+def test_without_waiting_one_of_them_counts_unless_a_link_between_comes_last() -> None:
+    for order in permutations(NESTED):
+        numbers = [int(one.span, 16) for one in order]
+        # Nothing shows yet that 1 is around 3, and both have counted when 2 comes.
+        expected = 2 if numbers in ([3, 1, 2], [1, 3, 2]) else 1
+        assert len(counted(*order)) == expected, numbers
+
+
+def test_a_span_waits_for_the_log_to_say_that_time_has_passed() -> None:
+    memory = Memory(1000, hold_back_ms=5000)
+
+    assert memory.take(7, 60_000, link(1)) == []
+    assert memory.waits_from == 7
+    assert memory.take(8, 64_999, other(9)) == []
+    # A writer whose clock is behind does not turn time back.
+    assert memory.take(9, 10, Link.tick()) == []
+    assert [counted.offset for counted in memory.take(10, 65_000, Link.tick())] == [7]
+    assert memory.waits_from is None
+
+
+def test_nothing_waits_until_it_is_forgotten() -> None:
+    memory = Memory(20, hold_back_ms=10**9)
+    found = [memory.take(offset, 0, link(offset + 1)) for offset in range(30)]
+
+    assert [counted.offset for counted in found[10]] == [0]
+    assert memory.waits_from == 20
 
 
 def test_memory_is_bounded_and_forgets_the_oldest() -> None:
-    memory = Memory(10)
+    memory = Memory(10, hold_back_ms=0)
     for offset in range(1000):
-        assert memory.judge(offset, link(offset + 1, offset + 5000))
+        assert memory.take(offset, 0, link(offset + 1, offset + 5000))
         assert len(memory) <= 20
 
-    assert not memory.judge(1000, link(992, 5991))
-    assert memory.judge(1001, link(991, 5990))
+    assert not memory.take(1000, 0, link(992, 5991))
+    assert memory.take(1001, 0, link(991, 5990))
 
 
 def test_a_frame_is_remembered_as_long_as_its_calls_come() -> None:
@@ -117,9 +149,9 @@ spans = st.builds(
 
 
 @settings(deadline=None)
-@given(st.lists(spans, max_size=60))
-def test_a_span_never_counts_twice(log: list[Link]) -> None:
-    found = counted(*log)
+@given(st.lists(spans, max_size=60), st.sampled_from([0, 3000, 10**6]))
+def test_a_span_never_counts_twice(log: list[Link], hold_back_ms: int) -> None:
+    found = counted(*log, hold_back_ms=hold_back_ms)
 
     assert len(found) == len(set(found))
 
@@ -144,13 +176,22 @@ traces = st.lists(spans, max_size=12)
 
 
 @settings(deadline=None, max_examples=25)
-@given(logs())
-def test_reading_back_gives_the_same_answers(log: list[Link]) -> None:
-    memory = Memory(CAPACITY)
-    answers = [memory.judge(offset, one) for offset, one in enumerate(log)]
+@given(logs(), st.sampled_from([0, 4000]))
+def test_reading_back_gives_the_same_answers(log: list[Link], hold_back_ms: int) -> None:
+    def read(start: int) -> tuple[list[int], list[int]]:
+        """The offsets that count; and where a reader may begin anew, after each record."""
+        memory = Memory(CAPACITY, hold_back_ms=hold_back_ms)
+        answers: list[int] = []
+        committed: list[int] = []
+        for offset in range(start, len(log)):
+            answers += (found.offset for found in memory.take(offset, offset * 1000, log[offset]))
+            waits_from = memory.waits_from
+            committed.append(offset + 1 if waits_from is None else waits_from)
+        return answers, committed
 
-    for since in range(0, len(log), 5):
-        start = max(0, since - 2 * CAPACITY)
-        again = Memory(CAPACITY)
-        replayed = [again.judge(offset, log[offset]) for offset in range(start, len(log))]
-        assert replayed[since - start :] == answers[since:]
+    answers, committed = read(0)
+    for since in committed[::5]:
+        again, _ = read(max(0, since - 2 * CAPACITY))
+        assert [offset for offset in again if offset >= since] == [
+            offset for offset in answers if offset >= since
+        ]
