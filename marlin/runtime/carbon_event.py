@@ -17,7 +17,8 @@ class CarbonEvent:
 
     # Not frozen: that would make each of them twice as dear, in the agent's thread.
     call: RecordedCall
-    footprint: Footprint
+    taken: tuple[float, ...]
+    """The values of `footprint`."""
     run_carbon_g: float
     """The run's carbon after this call, central [gCO2e]."""
     run_water_ml: float
@@ -26,6 +27,11 @@ class CarbonEvent:
     """The enforced budget [gCO2e]; None where nothing is enforced."""
     breached: bool
     """Whether the run is over its budget after this call."""
+
+    @property
+    def footprint(self) -> Footprint:
+        """Energy, carbon, embodied carbon and water of this call, with ranges."""
+        return Footprint._make(self.taken)
 
     @property
     def usage(self) -> Usage:

@@ -6,6 +6,7 @@ by hand does not (see `MeteredRun.agent`).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING
 
@@ -17,42 +18,38 @@ __all__ = ["DEFAULT_AGENT", "Scope", "current_agent", "current_run"]
 DEFAULT_AGENT = "default"
 """The agent of calls that are made outside any."""
 
-_run: ContextVar[MeteredRun | None] = ContextVar("marlin_run", default=None)
-_agent: ContextVar[str] = ContextVar("marlin_agent", default=DEFAULT_AGENT)
+_current: ContextVar[tuple[MeteredRun, str] | None] = ContextVar("marlin_current", default=None)
 
 
 def current_run() -> MeteredRun | None:
     """The run that this code belongs to; None outside any."""
-    return _run.get()
+    found = _current.get()
+    return None if found is None else found[0]
 
 
-def current_agent() -> str:
-    """The agent that this code belongs to; `default` outside any."""
-    return _agent.get()
+def current_agent(of: MeteredRun | None = None) -> str:
+    """The agent that this code belongs to; `default` outside any, or in a run that is not `of`."""
+    found = _current.get()
+    return DEFAULT_AGENT if found is None or found[0] is not (of or found[0]) else found[1]
 
 
 class Scope:
     """Makes a run and an agent the current ones, from `enter` to `leave`."""
 
-    __slots__ = ("_tokens",)
+    __slots__ = ("_token",)
 
     def __init__(self) -> None:
-        self._tokens: tuple[Token[MeteredRun | None], Token[str]] | None = None
+        self._token: Token[tuple[MeteredRun, str] | None] | None = None
 
     def enter(self, run: MeteredRun, agent_id: str = DEFAULT_AGENT) -> None:
         """From now on, in this context."""
-        self._tokens = _run.set(run), _agent.set(agent_id)
+        self._token = _current.set((run, agent_id))
 
     def leave(self) -> None:
         """What was current before is so again."""
-        if self._tokens is None:
-            return
-        run_token, agent_token = self._tokens
-        self._tokens = None
-        try:
-            _run.reset(run_token)
-            _agent.reset(agent_token)
-        except ValueError:
+        token, self._token = self._token, None
+        if token is not None:
             # Left in another context than entered, as generators and test fixtures may be: the
-            # variables were set in one that is gone or goes on by itself.
-            return
+            # variable was set in one that is gone or goes on by itself.
+            with suppress(ValueError):
+                _current.reset(token)

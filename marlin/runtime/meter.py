@@ -24,7 +24,7 @@ from marlin.normalise import read
 from marlin.runtime.arguments import checked_policy, environment_settings, policy_of_budget
 from marlin.runtime.call import Call
 from marlin.runtime.carbon_event import CarbonEvent
-from marlin.runtime.current import DEFAULT_AGENT, Scope, current_agent, current_run
+from marlin.runtime.current import Scope, current_agent, current_run
 from marlin.runtime.farewell import Waits, await_command
 from marlin.runtime.in_flight import TasksInFlight
 from marlin.runtime.open_calls import OPEN_CALLS
@@ -222,7 +222,7 @@ class MeteredRun:
             )
         return self._core.record(
             tokens,
-            agent_id=agent_id or self._current_agent(),
+            agent_id=agent_id or current_agent(self),
             model=model,
             provider=provider or self._provider,
             region=region or self._region,
@@ -250,7 +250,7 @@ class MeteredRun:
         budget then, a smaller call may fit.
         """
         return self._core.start_call(
-            agent_id=agent_id or self._current_agent(),
+            agent_id=agent_id or current_agent(self),
             model=model,
             provider=provider or self._provider,
             region=region or self._region,
@@ -331,10 +331,6 @@ class MeteredRun:
             await self._say_goodbye(self._uplink, exc)
         if raised is not None:
             raise raised from exc
-
-    def _current_agent(self) -> str:
-        # The current agent may be another run's: this one was handed into a block of that.
-        return current_agent() if current_run() is self else DEFAULT_AGENT
 
     def _judge(self, exc: BaseException | None) -> CarbonBudgetExceededError | None:
         """What `exc` means for the run; the error to raise in its place, where there is one."""

@@ -32,6 +32,11 @@ class Recorder:
         self._origin = origin
         self._known: set[tuple[str, str, str, str]] = set()
 
+    @property
+    def known_names(self) -> int:
+        """Combinations of names in memory [count]; never more than `KNOWN_NAMES`."""
+        return len(self._known)
+
     def record(
         self,
         tokens: TokenUsage,
@@ -101,6 +106,7 @@ def _has_plain_numbers(call: RecordedCall) -> bool:
         and 0 <= call.reasoning_tokens <= call.output_tokens <= MAX_TOKENS
         and _is_plain(call.latency_s)
         and _is_plain(call.cost_usd)
+        and type(call.usage_quality) is str
         and call.usage_quality in _QUALITIES
     )
 

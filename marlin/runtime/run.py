@@ -29,10 +29,11 @@ from marlin.runtime.outgoing import Announcement, Origin, OutgoingEvent, Recorde
 from marlin.runtime.recording import Recorder
 from marlin.runtime.result import RunStatus
 from marlin.runtime.stop import BudgetWarning, Stop
+from marlin.runtime.sums import RunSums
 from marlin.schemas import AbortAcknowledged, Command, Policy, RunFinished, RunStarted
 from marlin.schemas.runs import Outcome
 from marlin.tokens import TokenUsage
-from marlin.totals import Totals, footprint
+from marlin.totals import Totals
 
 __all__ = [
     "FORECAST_REASON",
@@ -104,7 +105,7 @@ class Run:
         self.policy = policy
         self.budget_g = budget.enforced_budget_g(policy)
         """The enforced budget [gCO2e]; None where nothing is enforced."""
-        self.totals = Totals()
+        self._sums = RunSums(policy)
         self.producer_id = uuid.uuid4().hex
         self._origin = Origin(run_id, self.producer_id, scope.tenant, scope.project, labels)
         self._recorder = Recorder(self._origin)
@@ -117,7 +118,6 @@ class Run:
         refuses = preflight and local_enforcement and policy.action == "abort"
         self._allowance = Allowance(self.budget_g if refuses else None)
         self._forecaster = CallForecaster()
-        self._agents: dict[str, Totals] = {}
         self._outputs: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._seq = 0
@@ -139,7 +139,13 @@ class Run:
     def spent_g(self) -> float:
         """Spent so far [gCO2e], on the policy's bound."""
         with self._lock:
-            return self.totals.spent_g(self.policy)
+            return self._sums.spent_g
+
+    @property
+    def totals(self) -> Totals:
+        """What the run used so far."""
+        with self._lock:
+            return self._sums.totals()
 
     @property
     def reserved_g(self) -> float:
@@ -157,12 +163,12 @@ class Run:
     def agent_ids(self) -> tuple[str, ...]:
         """The agents that called a model so far, in the order of their first calls."""
         with self._lock:
-            return tuple(self._agents)
+            return tuple(self._sums.agents)
 
     def agent_totals(self, agent_id: str) -> Totals:
         """What an agent used so far; zeros for one that called no model."""
         with self._lock:
-            return self._agents.get(agent_id) or Totals()
+            return self._sums.agents.get(agent_id) or Totals()
 
     def keep(self, agent_id: str, output: Any) -> None:
         """Keep what an agent has produced so far: it goes into the error if the run stops."""
@@ -247,11 +253,11 @@ class Run:
             forecast_g = budget.spent_g(
                 self.policy, central_g * by.carbon_low, central_g, central_g * by.carbon_high
             )
-            spent_g = self.totals.spent_g(self.policy)
+            spent_g = self._sums.spent_g
             fits = self._allowance.fits(spent_g, forecast_g)
             if fits:
                 self._allowance.reserve(forecast_g)
-            spent, step = self.totals.carbon_range_g, self.totals.calls
+            spent, step = self._sums.carbon_range_g, self._sums.calls
         if not fits:
             raise CarbonBudgetExceededError(
                 run_id=self.run_id,
@@ -387,7 +393,10 @@ class Run:
         self, made: RecordedCall, tokens: TokenUsage, settled: Call | None
     ) -> CarbonEvent | None:
         by = self._estimator.coefficients(made.model, made.provider, made.region, made.time)
-        taken = footprint(made, by)
+        taken = by.ranged(
+            *(made.input_tokens, made.cache_read_tokens),
+            *(made.cache_write_tokens, made.output_tokens),
+        )
         with self._lock:
             if settled is not None:
                 if settled.is_settled:
@@ -395,26 +404,24 @@ class Run:
                 self._end(settled)
             made.seq = self._seq
             self._seq += 1
-            self.totals.add(made, taken)
-            agent = self._agents.get(made.agent_id)
-            if agent is None:
-                agent = self._agents[made.agent_id] = Totals()
-            agent.add(made, taken)
+            sums = self._sums
+            sums.add(made, taken)
             self._forecaster.observe(
                 made.agent_id, made.model, tokens, settled.prompt_tokens if settled else None
             )
-            spent_g = self.totals.spent_g(self.policy)
-            warnings = self._reached(spent_g, made.agent_id)
+            spent_g = sums.spent_g
+            warnings = (
+                () if spent_g < self._next_warning_g else self._reached(spent_g, made.agent_id)
+            )
             breached = budget.is_breached(spent_g, self.budget_g)
             stops = breached and self._cross(spent_g, made.agent_id)
-            event = CarbonEvent(
-                made, taken, self.totals.carbon_g, self.totals.water_ml, self.budget_g, breached
-            )
+            event = CarbonEvent(made, taken, sums.carbon_g, sums.water_ml, self.budget_g, breached)
             if self._sink is not None:
                 self._sink.emit(made)
         for listener in self._listeners:
             self._tell(listener, event)
-        self._notify(stops, warnings)
+        if stops or warnings:
+            self._notify(stops, warnings)
         return event
 
     def _end(self, call: Call) -> None:
@@ -424,13 +431,11 @@ class Run:
     def _awaits_command(self) -> bool:
         if self._stop is not None and self._stop.command_id is not None:
             return False
-        breached = budget.is_breached(self.totals.spent_g(self.policy), self.budget_g)
+        breached = budget.is_breached(self._sums.spent_g, self.budget_g)
         return breached and self.policy.action == "abort"
 
     def _reached(self, spent_g: float, agent_id: str | None) -> Sequence[BudgetWarning]:
         """The warnings that are due now and were not given before."""
-        if spent_g < self._next_warning_g:
-            return ()
         due = [
             share
             for share in budget.reached_warnings(self.policy, spent_g)
@@ -440,7 +445,7 @@ class Run:
 
     def _warned_by(self, command: Command) -> Sequence[BudgetWarning]:
         """What a warning from the pipeline says that was not seen here: others count as well."""
-        spent_g = self.totals.spent_g(self.policy) if command.spent_g is None else command.spent_g
+        spent_g = self._sums.spent_g if command.spent_g is None else command.spent_g
         return [
             self._warn(share, spent_g, None)
             for share in sorted(set(self.policy.warn_at) - self._warned)
@@ -471,11 +476,11 @@ class Run:
     def _stop_now(self, reason: str, agent_id: str | None, command_id: str | None = None) -> Stop:
         return Stop(
             reason=reason,
-            spent_g=self.totals.spent_g(self.policy),
+            spent_g=self._sums.spent_g,
             agent_id=agent_id,
             command_id=command_id,
-            spent=self.totals.carbon_range_g,
-            step=self.totals.calls,
+            spent=self._sums.carbon_range_g,
+            step=self._sums.calls,
             at=datetime.now(UTC),
         )
 
@@ -495,7 +500,7 @@ class Run:
 
     def _acknowledge(self, command: Command, outcome: Outcome) -> None:
         budget_g = self.budget_g
-        over_g = 0.0 if budget_g is None else self.totals.spent_g(self.policy) - budget_g
+        over_g = 0.0 if budget_g is None else self._sums.spent_g - budget_g
         stopped_at = self._finished.time if self._finished else datetime.now(UTC)
         since = command.issued_at
         if self._stop is not None and self._stop.reason == command.reason:

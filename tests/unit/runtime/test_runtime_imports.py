@@ -16,9 +16,9 @@ HEAVY = ("aiokafka", "duckdb", "faust", "pyarrow", "rich", "typer", "starlette")
 PUBLIC = [
     *("AgentContext", "AgentState", "AgentStatus", "BrokerError", "BudgetError"),
     *("BudgetWarning", "CarbonBudgetExceededError", "CarbonEvent", "ConfigurationError"),
-    *("DataError", "Estimate", "EstimationError", "Estimator", "LiveRun", "MarlinError", "MeshFlow"),
-    *("MeteredRun", "MockModelClient", "ModelClient", "ModelReply", "Policy", "RunResult"),
-    *("RunStatus", "Settings", "TokenUsage", "__version__", "current_run", "estimate"),
+    *("DataError", "Estimate", "EstimationError", "Estimator", "LiveRun", "MarlinError"),
+    *("MeshFlow", "MeteredRun", "MockModelClient", "ModelClient", "ModelReply", "Policy"),
+    *("RunResult", "RunStatus", "Settings", "TokenUsage", "__version__", "current_run", "estimate"),
     *("instrument", "run", "uninstrument"),
 ]
 

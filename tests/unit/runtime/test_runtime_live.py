@@ -15,12 +15,13 @@ def blocks(ctx: AgentContext) -> str:
     return ctx.call_model_sync("b").text
 
 
-def mesh(carbon_budget_g: float | None = None) -> MeshFlow:
+def mesh(carbon_budget_g: float | None = None, *, preflight: bool = True) -> MeshFlow:
     return MeshFlow(
         mock=True,
         kafka=False,
         default_model="small-7b",
         carbon_budget_g=carbon_budget_g,
+        preflight=preflight,
         agents={"waits": waits, "blocks": blocks},
     )
 
