@@ -16,7 +16,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from marlin.errors import CarbonBudgetExceededError, ConfigurationError, DataError
 from marlin.estimation import Estimator, default_estimator
@@ -115,6 +115,7 @@ def run(
         region=region,
         cancel_in_flight=cancel_in_flight,
         uplink=uplink,
+        waits=Waits(flush_s=settings.runtime.flush_timeout_s),
     )
 
 
@@ -442,7 +443,8 @@ atexit.register(_ambient.end)
 def _budget_errors(exc: BaseException | None, run_id: str) -> Iterator[CarbonBudgetExceededError]:
     """The budget errors of this run in `exc`, which may be a group of a task group."""
     if isinstance(exc, BaseExceptionGroup):
-        for inner in exc.exceptions:
+        group = cast("BaseExceptionGroup[BaseException]", exc)
+        for inner in group.exceptions:
             yield from _budget_errors(inner, run_id)
     elif isinstance(exc, CarbonBudgetExceededError) and exc.run_id == run_id:
         yield exc

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -30,6 +30,7 @@ from marlin.runtime.recording import Recorder
 from marlin.runtime.result import RunStatus
 from marlin.runtime.stop import BudgetWarning, Stop
 from marlin.runtime.sums import RunSums
+from marlin.runtime.thresholds import Thresholds
 from marlin.schemas import AbortAcknowledged, Command, Policy, RunFinished, RunStarted
 from marlin.schemas.runs import Outcome
 from marlin.tokens import TokenUsage
@@ -121,8 +122,7 @@ class Run:
         self._outputs: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._seq = 0
-        self._warned: set[float] = set()
-        self._next_warning_g = _next_warning_g(policy, self._warned)
+        self._thresholds = Thresholds(policy)
         self._crossed_by: str | None = None
         self._stop: Stop | None = None
         self._finished: RunFinished | None = None
@@ -253,23 +253,13 @@ class Run:
             forecast_g = budget.spent_g(
                 self.policy, central_g * by.carbon_low, central_g, central_g * by.carbon_high
             )
-            spent_g = self._sums.spent_g
-            fits = self._allowance.fits(spent_g, forecast_g)
-            if fits:
+            if self._allowance.fits(self._sums.spent_g, forecast_g):
                 self._allowance.reserve(forecast_g)
-            spent, step = self._sums.carbon_range_g, self._sums.calls
-        if not fits:
-            raise CarbonBudgetExceededError(
-                run_id=self.run_id,
-                budget_g=self.budget_g,
-                spent_g=spent_g,
-                spent=spent,
-                step=step,
-                agent_id=agent_id,
-                reason=FORECAST_REASON,
-                forecast_g=forecast_g,
-                partial=self.outputs,
-            )
+                refused = None
+            else:
+                refused = self._stop_now(FORECAST_REASON, agent_id, forecast_g=forecast_g)
+        if refused is not None:
+            raise self.stop_error(refused)
         return Call(
             self,
             agent_id=agent_id,
@@ -324,8 +314,9 @@ class Run:
         with self._lock:
             stops = self._stop is None
             if stops:
-                stop = self._stop_now(refusal.reason, refusal.agent_id)
-                self._stop = replace(stop, forecast_g=refusal.forecast_g)
+                self._stop = self._stop_now(
+                    refusal.reason, refusal.agent_id, forecast_g=refusal.forecast_g
+                )
         self._notify(stops, ())
 
     def obey(self, command: Command) -> None:
@@ -333,7 +324,8 @@ class Run:
 
         Called by the command listener, in its thread, at any moment of the run's life and after.
         """
-        stops, warnings = False, []
+        stops = False
+        warnings: Sequence[BudgetWarning] = ()
         with self._lock:
             if command.command_id in self._commands:
                 return
@@ -345,7 +337,10 @@ class Run:
                 self._acknowledge(command, "refused")
             elif command.action == "warn":
                 log.warning("run %s: %s", self.run_id, command.reason)
-                warnings = self._warned_by(command)
+                # The pipeline may know of calls that other processes made for this run.
+                shares = self._thresholds.named(command.reason)
+                spent_g = self._sums.spent_g if command.spent_g is None else command.spent_g
+                warnings = self._warnings(shares, spent_g, None)
             waiters, self._waiters = self._waiters, []
         self._notify(stops, warnings)
         for waiter in waiters:
@@ -410,9 +405,10 @@ class Run:
                 made.agent_id, made.model, tokens, settled.prompt_tokens if settled else None
             )
             spent_g = sums.spent_g
-            warnings = (
-                () if spent_g < self._next_warning_g else self._reached(spent_g, made.agent_id)
-            )
+            warnings: Sequence[BudgetWarning] = ()
+            if spent_g >= self._thresholds.next_g:
+                shares = self._thresholds.reached(spent_g)
+                warnings = self._warnings(shares, spent_g, made.agent_id)
             breached = budget.is_breached(spent_g, self.budget_g)
             stops = breached and self._cross(spent_g, made.agent_id)
             event = CarbonEvent(made, taken, sums.carbon_g, sums.water_ml, self.budget_g, breached)
@@ -434,29 +430,13 @@ class Run:
         breached = budget.is_breached(self._sums.spent_g, self.budget_g)
         return breached and self.policy.action == "abort"
 
-    def _reached(self, spent_g: float, agent_id: str | None) -> Sequence[BudgetWarning]:
-        """The warnings that are due now and were not given before."""
-        due = [
-            share
-            for share in budget.reached_warnings(self.policy, spent_g)
-            if share not in self._warned
-        ]
-        return [self._warn(share, spent_g, agent_id) for share in due]
-
-    def _warned_by(self, command: Command) -> Sequence[BudgetWarning]:
-        """What a warning from the pipeline says that was not seen here: others count as well."""
-        spent_g = self._sums.spent_g if command.spent_g is None else command.spent_g
-        return [
-            self._warn(share, spent_g, None)
-            for share in sorted(set(self.policy.warn_at) - self._warned)
-            if budget.warn_cause(share) == command.reason
-        ]
-
-    def _warn(self, share: float, spent_g: float, agent_id: str | None) -> BudgetWarning:
-        self._warned.add(share)
-        self._next_warning_g = _next_warning_g(self.policy, self._warned)
-        log.warning("run %s has spent %g of its carbon budget", self.run_id, share)
-        return BudgetWarning(self.run_id, share, spent_g, self.budget_g or 0.0, agent_id)
+    def _warnings(
+        self, shares: Sequence[float], spent_g: float, agent_id: str | None
+    ) -> list[BudgetWarning]:
+        for share in shares:
+            log.warning("run %s has spent %g of its carbon budget", self.run_id, share)
+        budget_g = self.budget_g or 0.0
+        return [BudgetWarning(self.run_id, s, spent_g, budget_g, agent_id) for s in shares]
 
     def _cross(self, spent_g: float, agent_id: str) -> bool:
         """Take note of a breach; whether the run stops by it, now."""
@@ -473,7 +453,14 @@ class Run:
             return True
         return False
 
-    def _stop_now(self, reason: str, agent_id: str | None, command_id: str | None = None) -> Stop:
+    def _stop_now(
+        self,
+        reason: str,
+        agent_id: str | None,
+        *,
+        command_id: str | None = None,
+        forecast_g: float | None = None,
+    ) -> Stop:
         return Stop(
             reason=reason,
             spent_g=self._sums.spent_g,
@@ -482,6 +469,7 @@ class Run:
             spent=self._sums.carbon_range_g,
             step=self._sums.calls,
             at=datetime.now(UTC),
+            forecast_g=forecast_g,
         )
 
     def _abort(self, command: Command) -> bool:
@@ -492,7 +480,9 @@ class Run:
             return False
         self._unacknowledged.append(command)
         if self._stop is None:
-            self._stop = self._stop_now(command.reason, self._crossed_by, command.command_id)
+            self._stop = self._stop_now(
+                command.reason, self._crossed_by, command_id=command.command_id
+            )
             return True
         if self._stop.command_id is None and self._stop.reason == command.reason:
             self._stop = replace(self._stop, command_id=command.command_id)
@@ -536,13 +526,6 @@ class Run:
         except Exception:
             what = "carbon listener" if isinstance(told, CarbonEvent) else "warning handler"
             log.exception("a %s of run %s failed; the run goes on", what, self.run_id)
-
-
-def _next_warning_g(policy: Policy, warned: Set[float]) -> float:
-    """Spending at which the next warning is due [gCO2e]; infinite where none is."""
-    budget_g = budget.enforced_budget_g(policy)
-    left = set(policy.warn_at) - warned
-    return float("inf") if budget_g is None or not left else min(left) * budget_g
 
 
 def _text(text: str | None, limit: int) -> str | None:
