@@ -76,7 +76,8 @@ class MeshFlow:
             it; must not block. What it raises is logged and the run goes on.
         command_grace_s: once a breach is seen here, how long the run waits for the pipeline's
             command, so that it can acknowledge it [s].
-        flush_timeout_s: longest a run waits at its end for its events to reach Kafka [s].
+        flush_timeout_s: longest a run waits at its end for its events to reach Kafka [s]; None:
+            MARLIN_RUNTIME__FLUSH_TIMEOUT_S.
         estimator, settings: other than the defaults.
 
     Raises `ConfigurationError` for contradicting or impossible arguments.
@@ -102,7 +103,7 @@ class MeshFlow:
         preflight: bool = True,
         on_warn: WarningHandler | None = None,
         command_grace_s: float = 2.0,
-        flush_timeout_s: float = 5.0,
+        flush_timeout_s: float | None = None,
         estimator: Estimator | None = None,
         settings: Settings | None = None,
     ) -> None:
@@ -115,6 +116,8 @@ class MeshFlow:
         self._local_enforcement = local_enforcement
         self._preflight = preflight
         self._on_warn = on_warn
+        if flush_timeout_s is None:
+            flush_timeout_s = self._settings.runtime.flush_timeout_s
         self._waits = Waits(command_s=command_grace_s, flush_s=flush_timeout_s)
         self._estimator = estimator or default_estimator()
         self._agents: dict[str, Agent] = {}
