@@ -13,6 +13,7 @@ import orjson
 from marlin.estimation import Estimator
 from marlin.schemas import Command, DeadLetter, Lifecycle, Usage, command_id, dump
 from marlin.streams.call import Call, encode_call
+from marlin.streams.carbon import Figures, encode_figures
 from marlin.streams.decode import Decoded, RawRecord, Refusal, decode_batch
 from marlin.streams.escalation import Unanswered, escalation
 from marlin.streams.run import Breach, Run
@@ -236,26 +237,7 @@ class Partition:
             call.input_tokens, call.cache_read_tokens, call.cache_write_tokens, call.output_tokens
         )
         run.count(call, of)
-        figures = orjson.dumps(
-            {
-                "energy_wh": of[0],
-                "energy_wh_low": of[1],
-                "energy_wh_high": of[2],
-                "carbon_g": of[3],
-                "carbon_g_low": of[4],
-                "carbon_g_high": of[5],
-                "embodied_g": of[6],
-                "embodied_g_low": of[7],
-                "embodied_g_high": of[8],
-                "water_ml": of[9],
-                "water_ml_low": of[10],
-                "water_ml_high": of[11],
-                "run_calls": run.calls,
-                "run_energy_wh": run.energy_wh,
-                "run_carbon_g": run.carbon_g,
-                "run_water_ml": run.water_ml,
-            }
-        )
+        figures = encode_figures(Figures(*of, run.calls, run.energy_wh, run.carbon_g, run.water_ml))
         return b'{"type":"carbon","source":"%b-%d","usage":%b%b%b' % (
             self._source,
             record.offset,
@@ -287,7 +269,8 @@ class Partition:
 
 
 def _usage_bytes(record: RawRecord, call: Call | Usage) -> bytes:
-    if isinstance(call, Usage):
+    # Asked first: `isinstance` of a pydantic model takes a third of a microsecond.
+    if not isinstance(call, Call):
         return dump(call)
     if call.labels is None and record.value is not None:
         return record.value

@@ -25,6 +25,8 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 from mode.utils.futures import notify
 
+from marlin.broker.records import as_is
+
 __all__ = ["Batch", "BatchingApp", "Consumer", "Transport"]
 
 Record = ConsumerRecord[bytes | None, bytes | None]
@@ -63,11 +65,17 @@ class _Message(ConsumerMessage):
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
+    def __init__(self, consumer: Any, *, loop: asyncio.AbstractEventLoop, beacon: Any) -> None:
+        # A loop of the same kind as the worker's: uvloop, which reads sockets in C.
+        super().__init__(consumer, loop=loop, beacon=beacon, thread_loop=type(loop)())
+        self._close_thread_loop_on_stop = True
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer: Any = super()._create_worker_consumer(transport)
         # Faust fixes this at 1,500 ms; a broker that does not wake waiting fetches then answers
         # that late.
         consumer._fetch_max_wait_ms = cast(BatchingApp, self.app).fetch_max_wait_ms
+        consumer._key_deserializer = as_is
         return consumer
 
     def verify_event_path(self, now: float, tp: TP) -> None:

@@ -10,7 +10,10 @@ __all__ = ["Coefficients", "Footprint", "Ranged"]
 Footprint = Callable[[int, int, int, int], tuple[float, float, float, float]]
 """Prices one call: four token counts to central energy, carbon, embodied carbon and water."""
 
-Ranged = Callable[[int, int, int, int], tuple[float, ...]]
+_F = float
+Twelve = tuple[_F, _F, _F, _F, _F, _F, _F, _F, _F, _F, _F, _F]
+
+Ranged = Callable[[int, int, int, int], Twelve]
 """Prices one call: four token counts to energy, carbon, embodied carbon and water, of each the
 central value, the low and the high end: 12 numbers."""
 
@@ -86,11 +89,22 @@ class Coefficients:
     the order of `marlin.totals.Footprint`."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "footprint", _footprint(self))
-        object.__setattr__(self, "ranged", _ranged(self))
+        ranged = _ranged(self)
+        object.__setattr__(self, "ranged", ranged)
+        object.__setattr__(self, "footprint", _footprint(ranged))
 
 
-def _footprint(coefficients: Coefficients) -> Footprint:
+def _footprint(ranged: Ranged) -> Footprint:
+    def footprint(
+        input_tokens: int, cache_read_tokens: int, cache_write_tokens: int, output_tokens: int, /
+    ) -> tuple[float, float, float, float]:
+        of = ranged(input_tokens, cache_read_tokens, cache_write_tokens, output_tokens)
+        return of[0], of[3], of[6], of[9]
+
+    return footprint
+
+
+def _ranged(coefficients: Coefficients) -> Ranged:
     """The call's price as a closure: half the time of a method, whose every `self.` is a look-up.
 
     The factor 1/2 of both context sums (token N follows N - 1 others) is folded into its constant.
@@ -105,25 +119,6 @@ def _footprint(coefficients: Coefficients) -> Footprint:
     carbon = coefficients.carbon_g_per_wh
     embodied = coefficients.embodied_g_per_wh
     water = coefficients.water_ml_per_wh
-
-    def footprint(
-        input_tokens: int, cache_read_tokens: int, cache_write_tokens: int, output_tokens: int, /
-    ) -> tuple[float, float, float, float]:
-        fresh = input_tokens + cache_write_tokens
-        energy_wh = (
-            fresh * (prefill + attention * cache_read_tokens + half_attention * fresh)
-            + cached * cache_read_tokens
-            + output_tokens
-            * (decode + context * (fresh + cache_read_tokens) + half_context * output_tokens)
-        )
-        return energy_wh, energy_wh * carbon, energy_wh * embodied, energy_wh * water
-
-    return footprint
-
-
-def _ranged(coefficients: Coefficients) -> Ranged:
-    """A closure for the same reason as `_footprint`."""
-    central = coefficients.footprint
     energy_low, energy_high = coefficients.energy_low, coefficients.energy_high
     carbon_low, carbon_high = coefficients.carbon_low, coefficients.carbon_high
     embodied_low, embodied_high = coefficients.embodied_low, coefficients.embodied_high
@@ -131,10 +126,17 @@ def _ranged(coefficients: Coefficients) -> Ranged:
 
     def ranged(
         input_tokens: int, cache_read_tokens: int, cache_write_tokens: int, output_tokens: int, /
-    ) -> tuple[float, ...]:
-        energy_wh, carbon_g, embodied_g, water_ml = central(
-            input_tokens, cache_read_tokens, cache_write_tokens, output_tokens
+    ) -> Twelve:
+        fresh = input_tokens + cache_write_tokens
+        energy_wh = (
+            fresh * (prefill + attention * cache_read_tokens + half_attention * fresh)
+            + cached * cache_read_tokens
+            + output_tokens
+            * (decode + context * (fresh + cache_read_tokens) + half_context * output_tokens)
         )
+        carbon_g = energy_wh * carbon
+        embodied_g = energy_wh * embodied
+        water_ml = energy_wh * water
         return (
             energy_wh,
             energy_wh * energy_low,

@@ -1,0 +1,1 @@
+from aiokafka.consumer import fetcher as fetcher
