@@ -21,7 +21,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint fmt pytest test-kafka schemas lock clean chaos bench-recovery
+.PHONY: help install demo test lint fmt pytest test-kafka schemas lock clean chaos bench-recovery \
+	bench bench-quick bench-report bench-lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +51,35 @@ bench-recovery: $(INSTALLED) ## how long recovery of a million runs and a fail-o
 	$(BIN)/python bench/recovery.py --runs 1000000
 	$(BIN)/python bench/recovery.py --fail-over
 
+# The peers' pins clash with Marlin's, so they have an environment and a lock of their own.
+BENCH_VENV := .venv-bench
+BENCH_INSTALLED := $(BENCH_VENV)/.installed
+BENCH_LOCK := requirements/bench.lock
+# apache or embedded, and what to measure (all of it if empty): throughput scaling latency steps
+# sink sdk recovery
+BROKER ?= apache
+BENCH ?=
+
+bench: $(INSTALLED) $(BENCH_INSTALLED) ## measure everything (BROKER=embedded, BENCH="throughput latency")
+	$(BIN)/python bench/run.py --broker $(BROKER) $(BENCH)
+
+bench-quick: $(INSTALLED) $(BENCH_INSTALLED) ## a minute or two of every benchmark, to see that it works
+	$(BIN)/python bench/run.py --quick --broker $(BROKER) $(BENCH)
+
+bench-report: $(INSTALLED) $(BENCH_INSTALLED) ## write what was measured into docs/performance.md, with plots
+	for broker in apache embedded; do test ! -f bench/out/$$broker.json || \
+		$(BENCH_VENV)/bin/python bench/plots.py bench/out/$$broker.json docs/performance; done
+	$(BIN)/python bench/report.py
+
+bench-lock: $(INSTALLED) ## pin what Marlin is compared with again
+	$(COMPILE) bench/requirements.in -o $(BENCH_LOCK) $(UV_FLAGS)
+
+$(BENCH_INSTALLED): $(INSTALLED) $(BENCH_LOCK)
+	@echo "Installing the peers into $(BENCH_VENV)"
+	@test -x $(BENCH_VENV)/bin/python || $(BIN)/python -m venv $(BENCH_VENV)
+	@$(BIN)/uv pip install --quiet --python $(BENCH_VENV)/bin/python --require-hashes -r $(BENCH_LOCK)
+	@touch $@
+
 fmt: $(INSTALLED) ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -62,7 +92,7 @@ lock: $(INSTALLED) ## pin the dependencies again (UV_FLAGS=--upgrade for newer o
 	$(COMPILE) --extra pipeline --constraint $(LOCK) pyproject.toml -o $(PIPELINE_LOCK) $(UV_FLAGS)
 
 clean: ## remove everything that make created, the environment too
-	rm -rf $(VENV) build dist *.egg-info tests/kafka/broker/target \
+	rm -rf $(VENV) $(BENCH_VENV) build dist *.egg-info tests/kafka/broker/target \
 		.mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

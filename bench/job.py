@@ -19,7 +19,7 @@ import orjson
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from marlin.estimation import default_estimator  # noqa: E402  from the checkout
+from marlin.estimation import default_estimator
 
 __all__ = ["decode", "handle", "new_row"]
 

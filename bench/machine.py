@@ -11,8 +11,8 @@ import contextlib
 import os
 import platform
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,7 +26,18 @@ from brokers.apache import ApacheKafka  # noqa: E402  from the tests' folder
 
 from marlin.broker.embedded import EmbeddedBroker  # noqa: E402
 
-__all__ = ["BOTH", "MEASURED", "ROOT", "THE_OTHER", "Broker", "Kind", "describe", "pin", "running"]
+__all__ = [
+    "BOTH",
+    "MEASURED",
+    "ROOT",
+    "THE_OTHER",
+    "Broker",
+    "Kind",
+    "describe",
+    "pin",
+    "running",
+    "stage",
+]
 
 Kind = Literal["apache", "embedded"]
 
@@ -53,6 +64,9 @@ class Broker:
         return times.user + times.system
 
 
+NewBroker = Callable[[], AbstractAsyncContextManager[Broker]]
+
+
 def pin(pid: int, cores: list[int]) -> None:
     """Keep a process, all its threads, on `cores`; children it starts later inherit that."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -76,6 +90,17 @@ async def running(kind: Kind, folder: Path) -> AsyncGenerator[Broker]:
     else:
         async with EmbeddedBroker(log=folder / "broker.log") as broker:
             yield Broker(kind, broker.bootstrap_servers, _new_child(before))
+
+
+@asynccontextmanager
+async def stage(kind: Kind, folder: Path) -> AsyncGenerator[NewBroker]:
+    """Brokers for many measurements: Apache Kafka is one for all of them, the embedded broker,
+    which keeps everything in memory, is new for each."""
+    if kind == "apache":
+        async with running(kind, folder) as broker:
+            yield lambda: contextlib.nullcontext(broker)
+    else:
+        yield lambda: running(kind, folder)
 
 
 def _new_child(before: set[psutil.Process]) -> psutil.Process:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import signal
@@ -23,7 +22,6 @@ from traffic import led
 from marlin.broker.cluster import create_topics
 from marlin.settings import KafkaSettings, Settings, WorkerSettings
 from marlin.topics import Topics
-
 
 __all__ = ["new_settings", "peer", "worker"]
 

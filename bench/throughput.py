@@ -21,10 +21,10 @@ from collections import defaultdict
 from pathlib import Path
 
 import psutil
-from machine import Broker, Kind, running
+from machine import Broker, Kind, stage
 from processes import new_settings, peer, worker
 from trace_events import Fleet
-from traffic import alive, count_records, create_topic, follow, send, settled
+from traffic import alive, count_records, create_topic, delete_topics, follow, send, settled
 
 from marlin.settings import Settings
 from marlin.topics import Topics
@@ -35,7 +35,7 @@ CONTESTANTS = {
     "marlin": 1.0,
     "faust": 0.03,
     "quix": 0.3,
-    "bytewax": 0.2,
+    "bytewax": 0.3,
     "aiokafka": 1.0,
     "confluent": 1.0,
 }
@@ -125,6 +125,7 @@ async def one_round(
             if name == "marlin":
                 raise
             print(f"  {name:10} did not finish: {exc}", file=sys.stderr)
+    await delete_topics(settings)
     return found
 
 
@@ -147,15 +148,21 @@ def medians(rounds: list[dict[str, Figures]]) -> dict[str, Figures]:
 
 
 async def compare(kind: Kind, count: int, rounds: int, names: list[str]) -> dict[str, object]:
-    """All rounds; the embedded broker, which keeps everything in memory, is new in each."""
+    """All rounds, after one that is not counted: a JVM is slow until it has compiled itself."""
     events = Fleet(runs=RUNS, agents=AGENTS).take(count)
     found: list[dict[str, Figures]] = []
-    for number in range(rounds):
-        order = names if number % 2 == 0 else names[::-1]
-        print(f"round {number + 1} of {rounds}", file=sys.stderr)
-        with tempfile.TemporaryDirectory(prefix="marlin-bench-") as name:
-            async with running(kind, Path(name)) as broker:
-                found.append(await one_round(broker, Path(name), events, order))
+    with tempfile.TemporaryDirectory(prefix="marlin-bench-") as name:
+        folder = Path(name)
+        async with stage(kind, folder) as new_broker:
+            if kind == "apache":
+                print("warming up", file=sys.stderr)
+                async with new_broker() as broker:
+                    await one_round(broker, folder, events[: count // 2], ["marlin", "aiokafka"])
+            for number in range(rounds):
+                order = names if number % 2 == 0 else names[::-1]
+                print(f"round {number + 1} of {rounds}", file=sys.stderr)
+                async with new_broker() as broker:
+                    found.append(await one_round(broker, folder, events, order))
     return {
         "broker": kind,
         "events": count,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -25,9 +25,11 @@ __all__ = [
     "by_partition",
     "count_records",
     "create_topic",
+    "delete_topics",
     "follow",
     "led",
     "send",
+    "send_spread",
     "settled",
 ]
 
@@ -49,6 +51,17 @@ async def create_topic(settings: Settings, topic: str) -> None:
     finally:
         await admin.close()
     await led(settings, topic)
+
+
+async def delete_topics(settings: Settings) -> None:
+    """Delete every topic under the settings' prefix, for the disk's sake."""
+    admin = AIOKafkaAdminClient(**(await connect(settings)).client_options())
+    await admin.start()
+    try:
+        prefix = settings.kafka.topic_prefix
+        await admin.delete_topics([t for t in await admin.list_topics() if t.startswith(prefix)])
+    finally:
+        await admin.close()
 
 
 async def led(settings: Settings, topic: str, *, within_s: float = 60.0) -> None:
@@ -81,9 +94,12 @@ def by_partition(records: Records, partitions: int) -> dict[int, list[tuple[byte
 
 async def send(settings: Settings, topic: str, records: Records) -> None:
     """Write `records` to `topic` and wait until they are durable."""
-    partitions = settings.kafka.partitions
+    await send_spread(settings, topic, by_partition(records, settings.kafka.partitions))
+
+
+async def send_spread(settings: Settings, topic: str, spread: Mapping[int, Records]) -> None:
+    """Write records whose partitions are known already, which takes a third of the time."""
     options = (await connect(settings)).producer_options()
-    spread = by_partition(records, partitions)
     async with AIOKafkaProducer(**options, max_batch_size=BATCH_BYTES) as producer:
         await asyncio.gather(
             *[_send_partition(producer, topic, number, some) for number, some in spread.items()]
