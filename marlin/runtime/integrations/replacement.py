@@ -1,8 +1,9 @@
-"""Replacing a method of somebody's class, and putting it back."""
+"""Replacing a method of somebody's class, or a module's function, and putting it back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from marlin.errors import ConfigurationError
@@ -11,11 +12,13 @@ __all__ = ["Replacement"]
 
 
 class Replacement:
-    """The method `name` of `owner`, or of the base that defines it, replaced while installed."""
+    """The method `name` of `owner`, or of the base that defines it, replaced while installed; or
+    the function of that name, where `owner` is a module. Who imported it before keeps the original.
+    """
 
     def __init__(
         self,
-        owner: type,
+        owner: type | ModuleType,
         name: str,
         make: Callable[[Callable[..., Any], Replacement], Callable[..., Any]],
     ) -> None:
@@ -25,10 +28,12 @@ class Replacement:
         Raises `ConfigurationError` where `owner` has no such method: its package has changed
         beyond what is known of it.
         """
-        definers = [base for base in owner.__mro__ if name in vars(base)]
+        bases = owner.__mro__ if isinstance(owner, type) else (owner,)
+        definers = [base for base in bases if name in vars(base)]
         if not definers:
+            package = owner.__module__ + "." if isinstance(owner, type) else ""
             raise ConfigurationError(
-                f"{owner.__module__}.{owner.__qualname__} has no {name}; this version of its "
+                f"{package}{owner.__name__} has no {name}; this version of its "
                 "package cannot be instrumented, and nothing was changed"
             )
         self._owner, self._name, self._make = definers[0], name, make
