@@ -116,7 +116,7 @@ async def test_vertex_ai_tells_its_region(way: str) -> None:
     with metered.run:
         await _call(api.client(vertex_location="europe-west4"), way)
 
-    assert "locations/europe-west4" in api.paths[0]
+    assert "locations/europe-west4" in api.requests[0].path
     assert metered.tokens == [REPORTED]
     assert (metered.usage[0].provider, metered.usage[0].region) == ("google", "europe-west4")
 
@@ -147,7 +147,7 @@ async def test_a_task_cancelled_half_way_counts_what_came() -> None:
     first, never = asyncio.Event(), asyncio.Event()
 
     async def read_slowly(request: httpx.Request) -> httpx.Response:
-        whole = await api.handle_async(request)
+        whole = api.server.handle(httpx, request)
 
         class Slow(httpx.AsyncByteStream):
             async def __aiter__(self) -> AsyncIterator[bytes]:

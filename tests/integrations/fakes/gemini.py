@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx
 from google import genai
 from google.genai import types
 from google.oauth2.credentials import Credentials
+from integrations.fakes.http import Answer, Asked, Server, events
 
-__all__ = ["USAGE", "Gemini"]
+__all__ = ["HOST", "MODEL", "USAGE", "Gemini", "answer", "embedding", "part", "server", "stream"]
+
+HOST = "generativelanguage.googleapis.com"
 
 USAGE: dict[str, Any] = {
     "promptTokenCount": 2255,
@@ -35,17 +36,20 @@ class Gemini:
         """Each answer is the JSON of one, the chunks of a stream, an error of the connection, or
         the HTTP status of a refusal."""
         self.answers = list(answers) or [answer()]
-        self.requests: list[dict[str, Any]] = []
-        self.paths: list[str] = []
         self.breaks_after: int | None = None
         """The connection breaks after so many chunks of a stream."""
+        self.server = Server(self._answer)
+
+    @property
+    def requests(self) -> list[Asked]:
+        """What was asked."""
+        return self.server.asked
 
     def client(self, *, vertex_location: str | None = None) -> Any:
         """A `genai.Client` that reaches this API, and nothing else. Its types are partly unknown
         to a strict checker."""
         options = types.HttpOptions(
-            httpx_client=httpx.Client(transport=httpx.MockTransport(self.handle)),
-            httpx_async_client=httpx.AsyncClient(transport=httpx.MockTransport(self.handle_async)),
+            httpx_client=self.server.client(), httpx_async_client=self.server.async_client()
         )
         if vertex_location is None:
             return genai.Client(api_key="test", http_options=options)
@@ -57,56 +61,30 @@ class Gemini:
             http_options=options,
         )
 
-    def handle(self, request: httpx.Request) -> httpx.Response:
-        """Answer a request of a synchronous client."""
-        found = self._next(request)
-        if isinstance(found, list):
-            return httpx.Response(200, headers=SSE, stream=_Sync(self._chunks(found)))
-        return found
-
-    async def handle_async(self, request: httpx.Request) -> httpx.Response:
-        """Answer a request of an asynchronous client."""
-        found = self._next(request)
-        if isinstance(found, list):
-            return httpx.Response(200, headers=SSE, stream=_Async(self._chunks(found)))
-        return found
-
-    def _next(self, request: httpx.Request) -> httpx.Response | list[dict[str, Any]]:
-        self.requests.append(json.loads(request.content))
-        self.paths.append(request.url.path)
+    def _answer(self, asked: Asked) -> Answer:
         found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(found, Exception):
             raise found
         if isinstance(found, int):
             error = {"code": found, "message": "refused", "status": "INVALID_ARGUMENT"}
-            return httpx.Response(found, json={"error": error})
-        return found if isinstance(found, list) else httpx.Response(200, json=found)
-
-    def _chunks(self, chunks: list[dict[str, Any]]) -> Iterator[bytes]:
-        for number, chunk in enumerate(chunks):
-            if number == self.breaks_after:
-                raise httpx.ReadError("the connection broke")
-            yield f"data: {json.dumps(chunk)}\r\n\r\n".encode()
-
-
-SSE = {"content-type": "text/event-stream"}
+            return Answer(found, json={"error": error})
+        if isinstance(found, dict):
+            return Answer(json=found)
+        pieces: list[str | bytes | Exception] = [*events(*found)]
+        if self.breaks_after is not None:
+            pieces[self.breaks_after :] = [httpx.ReadError("the connection broke")]
+        return Answer(pieces=tuple(pieces))
 
 
-class _Sync(httpx.SyncByteStream):
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._chunks
-
-
-class _Async(httpx.AsyncByteStream):
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for chunk in self._chunks:
-            yield chunk
+def server() -> Server:
+    """Answers as the API does."""
+    return Server(
+        lambda asked: (
+            Answer(pieces=events(*stream()))
+            if asked.path.endswith(":streamGenerateContent")
+            else Answer(json=answer())
+        )
+    )
 
 
 def part(content: str | dict[str, Any], **more: Any) -> dict[str, Any]:
