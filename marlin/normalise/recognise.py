@@ -43,7 +43,11 @@ def as_mapping(value: object) -> Mapping[str, Any]:
     dump = getattr(value, "model_dump", None)
     if not callable(dump):
         raise DataError(f"expected a mapping or a model, got {type(value).__name__}")
-    dumped = dump()
+    try:
+        # Providers' packages do not validate what they receive; dumping it would warn of that.
+        dumped = dump(warnings=False)
+    except TypeError:  # somebody else's `model_dump`
+        dumped = dump()
     if not isinstance(dumped, Mapping):
         raise DataError(f"{type(value).__name__}.model_dump() gave {type(dumped).__name__}")
     return cast(Mapping[str, Any], dumped)

@@ -5,23 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import anthropic
+import httpx2
 from integrations.fakes.http import Answer, Asked, Server, events
 
 __all__ = [
+    "ASKED",
     "HOST",
     "MODEL",
+    "PROMPT_TOKENS",
+    "REPORTED",
     "START_USAGE",
     "TEXT",
+    "TEXT_TOKENS",
     "USAGE",
+    "async_client",
+    "client",
     "message",
     "message_events",
     "server",
 ]
 
 HOST = "api.anthropic.com"
-MODEL = "claude-sonnet-4-5-20250929"
+MODEL = "claude-opus-4-5-20251101"
 TEXT = "Carbon is counted here."
-"""23 characters: 6 tokens by length."""
+TEXT_TOKENS = 6
+"""Of its 23 characters."""
+ASKED: Any = {
+    "model": "claude-opus-4-5",
+    "max_tokens": 1000,
+    "messages": [{"role": "user", "content": "Sixteen letters."}],
+}
+PROMPT_TOKENS = 4
+
+REPORTED = (10, 512, 1733, 120, 70, "reported")
+"""The token classes of the usage below."""
 
 _CACHE: Mapping[str, Any] = {
     "cache_creation_input_tokens": 1733,
@@ -78,6 +96,18 @@ def message_events(
 def server() -> Server:
     """Answers as the API does."""
     return Server(_answer)
+
+
+def client(answering: Server, **how: Any) -> Any:
+    """The package's client, in front of a fake; untyped, as tests call it in every way."""
+    http = answering.client(httpx2)
+    return anthropic.Anthropic(api_key="k", http_client=http, max_retries=0, **how)
+
+
+def async_client(answering: Server, **how: Any) -> Any:
+    """`client` for asyncio."""
+    http = answering.async_client(httpx2)
+    return anthropic.AsyncAnthropic(api_key="k", http_client=http, max_retries=0, **how)
 
 
 def _answer(asked: Asked) -> Answer:
