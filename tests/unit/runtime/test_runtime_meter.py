@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,8 @@ ONE_CALL_G = call_g()
 
 
 def local(budget: Policy | float | None = None, **options: Any) -> MeteredRun:
-    return run(budget, kafka=False, region=REGION, **{"preflight": False, **options})
+    arguments: dict[str, Any] = {"preflight": False}
+    return run(budget, kafka=False, region=REGION, **(arguments | options))
 
 
 def call(metered: MeteredRun) -> float:
@@ -127,9 +127,10 @@ def test_threads_started_by_hand_are_told() -> None:
             look("entered inside")
 
     with local() as metered, metered.agent("main"):
+        context = contextvars.copy_context()
         targets: list[Callable[[], None]] = [
             lambda: look("bare"),
-            partial(contextvars.copy_context().run, look, "copied"),
+            lambda: context.run(look, "copied"),
             in_agent,
         ]
         for target in targets:
@@ -275,8 +276,9 @@ def test_a_failure_that_is_handled_is_the_agents_alone() -> None:
 
 
 def test_another_runs_budget_is_a_failure_of_this_one() -> None:
+    inner = local(0.0)
     with pytest.raises(CarbonBudgetExceededError), local() as outer, outer.agent("a"):
-        with local(0.0) as inner:
+        with inner:
             call(inner)
             inner.check()
 
@@ -303,8 +305,9 @@ def test_leaving_the_program_ends_the_run(
 
 
 async def test_a_task_group_that_breaks_on_the_budget_aborts_the_run() -> None:
+    metered = local(1e-9, preflight=True)
     with pytest.raises(BaseExceptionGroup):
-        async with local(1e-9, preflight=True) as metered, asyncio.TaskGroup() as group:
+        async with metered, asyncio.TaskGroup() as group:
             for name in ("a", "b"):
                 group.create_task(ask(metered, name))
 
@@ -328,11 +331,12 @@ async def forever() -> None:
 
 
 async def test_watched_tasks_are_cancelled_when_the_run_stops() -> None:
+    metered = local(0.0, cancel_in_flight=True)
+    watched, left = asyncio.create_task(forever()), asyncio.create_task(forever())
+    crossing = asyncio.create_task(crosses(metered))
     with pytest.raises(CarbonBudgetExceededError) as raised:
-        async with local(0.0, cancel_in_flight=True) as metered:
-            watched, left = asyncio.create_task(forever()), asyncio.create_task(forever())
+        async with metered:
             metered.watch(watched)
-            crossing = asyncio.create_task(crosses(metered))
             metered.watch(crossing)
             await watched
 
@@ -346,10 +350,11 @@ async def test_the_task_that_entered_the_run_gets_the_error_instead() -> None:
     task = asyncio.current_task()
     assert task is not None
 
+    metered = local(0.0, cancel_in_flight=True)
+    crossing = asyncio.create_task(crosses(metered))
     with pytest.raises(CarbonBudgetExceededError):
-        async with local(0.0, cancel_in_flight=True) as metered:
+        async with metered:
             metered.watch(task)
-            crossing = asyncio.create_task(crosses(metered))
             await forever()
 
     assert task.cancelling() == 0
@@ -596,7 +601,8 @@ def piped(
         return pipeline
 
     monkeypatch.setattr(meter, "uplink_for", uplink_for)
-    return run(budget, **{"run_id": "run-1", "region": REGION, "preflight": False, **options})
+    arguments: dict[str, Any] = {"run_id": "run-1", "region": REGION, "preflight": False}
+    return run(budget, **(arguments | options))
 
 
 ABORT = Command.model_validate(
@@ -664,9 +670,10 @@ async def test_an_operators_abort_reaches_watched_tasks(monkeypatch: pytest.Monk
     pipeline = Pipeline()
     operator = ABORT.model_copy(update={"command_id": "op", "reason": "operator: enough"})
 
+    metered = piped(monkeypatch, pipeline, cancel_in_flight=True)
+    task = asyncio.create_task(forever())
     with pytest.raises(CarbonBudgetExceededError, match="operator: enough") as raised:
-        async with piped(monkeypatch, pipeline, cancel_in_flight=True) as metered:
-            task = asyncio.create_task(forever())
+        async with metered:
             metered.watch(task)
             await asyncio.to_thread(pipeline.runs[0].obey, operator)
             await task
