@@ -2,7 +2,8 @@
 
     python bench/run.py [--broker apache|embedded] [--quick] [PART …]
 
-Parts: throughput, scaling, latency, steps, sink, sdk, recovery. Figures go to `bench/out/BROKER.json`;
+Parts: throughput, scaling, latency, steps, sink, sdk, recovery. Figures go to
+`bench/out/BROKER.json`;
 a part that is run again replaces its own. With `--quick` everything is small: it shows that the
 harness works, its figures mean nothing and go to `bench/out/quick-BROKER.json`.
 """

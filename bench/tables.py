@@ -125,11 +125,17 @@ def _point(label: str, one: dict[str, float], base: dict[str, float]) -> list[st
 def latency(found: dict[str, Any]) -> Iterator[Table]:
     """Loads by rows of kinds."""
     table = Table(
-        f"Abort latency [ms], {_broker(found)}",
+        f"Abort latency in ms, {_broker(found)}",
         ["load, events/s", "from the breaching event to", "p50", "p99", "p99.9", "p99 / floor"],
     )
     for load in found["loads"]:
         floor = load["floor_ms"]
+        asked, sent = load["asked_per_s"], load["load"]["per_s"]
+        rate = count(asked) if asked else "idle"
+        if sent < 0.98 * asked:
+            rate += f" (only {count(sent)} sent)"
+        if load["lag_events"] > asked:
+            rate += f", {count(load['lag_events'])} behind at the end"
         for kind, title in (
             ("floor_ms", "two bare hops (the floor)"),
             ("command_ms", "command read"),
@@ -138,11 +144,11 @@ def latency(found: dict[str, Any]) -> Iterator[Table]:
         ):
             one = load[kind]
             if not one:
-                table.rows.append([count(load["asked_per_s"]), title, "none", "", "", ""])
+                table.rows.append([rate, title, "none", "", "", ""])
                 continue
             against = "" if kind == "floor_ms" else f"{one['p99'] / floor['p99']:.2f}x"
             cells = [f"{one[share]:.1f}" for share in ("p50", "p99", "p999")]
-            table.rows.append([count(load["asked_per_s"]), title, *cells, against])
+            table.rows.append([rate, title, *cells, against])
     yield table
 
 
