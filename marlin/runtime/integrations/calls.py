@@ -26,7 +26,7 @@ import logging
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["MeteredCall", "Outer", "begin", "characters_of", "log_once", "reading", "within"]
 
 log = logging.getLogger("marlin.runtime")
-
-MAX_DEPTH = 64
-"""Payloads nested deeper are not looked at further: they may contain themselves."""
 
 NOT_TEXT = frozenset(
     {
@@ -287,24 +284,31 @@ def characters_of(payload: object) -> int:
 
     Images, files and other bytes count nothing.
     """
-    return _characters(payload, 0)
+    return _characters(payload, set())
 
 
-def _characters(value: object, depth: int) -> int:
+def _characters(value: object, around: set[int]) -> int:
     if isinstance(value, str):
         return 0 if value.startswith("data:") else len(value)
-    if value is None or isinstance(value, bytes | bool | int | float) or depth > MAX_DEPTH:
+    if value is None or isinstance(value, bytes | bool | int | float) or id(value) in around:
         return 0
+    around.add(id(value))  # what contains itself would never end
+    try:
+        return sum(_characters(part, around) for part in _parts(value))
+    finally:
+        around.discard(id(value))
+
+
+def _parts(value: object) -> Iterable[object]:
     if isinstance(value, Mapping):
         items = cast(Mapping[object, object], value).items()
-        return sum(_characters(v, depth + 1) for k, v in items if k not in NOT_TEXT)
+        return [part for key, part in items if key not in NOT_TEXT]
     if isinstance(value, list | tuple):
-        return sum(_characters(v, depth + 1) for v in cast(list[object], value))
+        return cast(list[object], value)
     if hasattr(value, "model_dump"):
         # Its fields as they stand: dumping a model with foreign content warns, in the user's log.
-        more: object = getattr(value, "model_extra", None)
-        return _characters(vars(value), depth + 1) + _characters(more, depth + 1)
-    return 0
+        return vars(value), getattr(value, "model_extra", None)
+    return ()
 
 
 def log_once(kind: str, what: str) -> None:

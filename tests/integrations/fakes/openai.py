@@ -42,7 +42,7 @@ CHAT_USAGE: Mapping[str, Any] = {
     "prompt_tokens": 2255,
     "completion_tokens": 120,
     "total_tokens": 2375,
-    "prompt_tokens_details": {"cached_tokens": 512, "audio_tokens": 0},
+    "prompt_tokens_details": {"cached_tokens": 512, "cache_write_tokens": 0, "audio_tokens": 0},
     "completion_tokens_details": {
         "reasoning_tokens": 70,
         "audio_tokens": 0,
@@ -52,7 +52,7 @@ CHAT_USAGE: Mapping[str, Any] = {
 }
 RESPONSES_USAGE: Mapping[str, Any] = {
     "input_tokens": 2255,
-    "input_tokens_details": {"cached_tokens": 512},
+    "input_tokens_details": {"cached_tokens": 512, "cache_write_tokens": 0},
     "output_tokens": 120,
     "output_tokens_details": {"reasoning_tokens": 70},
     "total_tokens": 2375,
