@@ -87,13 +87,18 @@ def light_pipeline() -> MeshFlow:
 
 
 def heavy_pipeline(
-    *, model: str = "large-70b", region: str = "us-east-1", carbon_budget_g: float | None = None
+    *,
+    model: str = "large-70b",
+    region: str = "us-east-1",
+    carbon_budget_g: float | None = None,
+    preflight: bool = True,
 ) -> MeshFlow:
     """Three agents, six calls; by default of a large model on a carbon-heavy grid."""
     return MeshFlow(
         default_model=model,
         region=region,
         carbon_budget_g=carbon_budget_g,
+        preflight=preflight,
         agents={"research": research, "draft": draft, "review": review},
         kafka=False,
     )
@@ -147,40 +152,45 @@ async def live_events() -> None:
     print(f"The run ended {result.status}: {result.total_carbon_g:.6f} g in {number} events.")
 
 
-def stopping_early() -> RunResult:
-    """3. A budget that stops a run, and where the line is."""
+def stopping_late() -> RunResult:
+    """3. A budget checked after each call: the call that crosses it is made, the next is not."""
     heading("3. A budget that stops a run")
-    tiny = heavy_pipeline(carbon_budget_g=TINY_BUDGET_G).run_sync(task=TASK)
-    threshold_g = find_threshold(TINY_BUDGET_G, GENEROUS_BUDGET_G)
-    table(
-        ("budget_g", "status", "carbon_g", "crossed_by", "agents_run", "blocked"),
-        [
-            budget_row(budget_g)
-            for budget_g in (
-                TINY_BUDGET_G,
-                threshold_g / 2,
-                threshold_g * 0.999999,
-                threshold_g,
-                GENEROUS_BUDGET_G,
-            )
-        ],
-    )
-    below = heavy_pipeline(carbon_budget_g=threshold_g * 0.999999).run_sync(task=TASK)
+    threshold_g = find_threshold(TINY_BUDGET_G, GENEROUS_BUDGET_G, preflight=False)
+    budget_table(around(threshold_g), preflight=False)
     print(f"threshold_g: {threshold_g:.9f} (by {BISECTION_STEPS} bisections)")
-    print(f"just below it, agent {below.stopped_by} crosses the budget")
+    below = heavy_pipeline(carbon_budget_g=threshold_g * 0.999999, preflight=False)
+    print(f"just below it, agent {below.run_sync(task=TASK).stopped_by} crosses the budget")
+    return heavy_pipeline(carbon_budget_g=TINY_BUDGET_G, preflight=False).run_sync(task=TASK)
+
+
+def stopping_early() -> None:
+    """4. The same, asked before each call, as runs do by default: what cannot fit is not made."""
+    heading("4. Asking before each call")
+    threshold_g = find_threshold(TINY_BUDGET_G, GENEROUS_BUDGET_G, preflight=True)
+    budget_table(around(threshold_g), preflight=True)
+    print(f"preflight_threshold_g: {threshold_g:.9f} (by {BISECTION_STEPS} bisections)")
+    print("It is above the other one: a call must fit by its forecast, and most take less.")
     try:
         heavy_pipeline(carbon_budget_g=TINY_BUDGET_G).run_sync(task=TASK, raise_on_breach=True)
     except CarbonBudgetExceededError as error:
-        print(f"raised: CarbonBudgetExceededError: agent {error.agent_id}, {error.reason}")
-    return tiny
+        print(
+            f"raised: CarbonBudgetExceededError: agent {error.agent_id}, {error.reason}, "
+            f"step {error.step}, {error.spent_g:g} g spent"
+        )
 
 
-def find_threshold(too_little_g: float, enough_g: float) -> float:
+def around(threshold_g: float) -> tuple[float, ...]:
+    """Budgets below, at and above a threshold [gCO2e]."""
+    below_g = (TINY_BUDGET_G, threshold_g / 2, threshold_g * 0.999999)
+    return (*below_g, threshold_g, GENEROUS_BUDGET_G)
+
+
+def find_threshold(too_little_g: float, enough_g: float, *, preflight: bool) -> float:
     """The smallest budget that lets the heavy pipeline complete [gCO2e], by bisection."""
     for _ in range(BISECTION_STEPS):
         middle_g = (too_little_g + enough_g) / 2
-        result = heavy_pipeline(carbon_budget_g=middle_g).run_sync(task=TASK)
-        if result.status is RunStatus.COMPLETED:
+        mesh = heavy_pipeline(carbon_budget_g=middle_g, preflight=preflight)
+        if mesh.run_sync(task=TASK).status is RunStatus.COMPLETED:
             enough_g = middle_g
         else:
             too_little_g = middle_g
@@ -188,8 +198,8 @@ def find_threshold(too_little_g: float, enough_g: float) -> float:
 
 
 def per_agent(heavy: RunResult) -> None:
-    """4. Who in the workflow takes how much."""
-    heading("4. The heavy pipeline, agent by agent")
+    """5. Who in the workflow takes how much."""
+    heading("5. The heavy pipeline, agent by agent")
     table(
         ("agent", "status", "calls", "tokens", "energy_wh", "carbon_g", "water_ml", "share"),
         [
@@ -204,8 +214,8 @@ def per_agent(heavy: RunResult) -> None:
 
 
 def model_sizes() -> None:
-    """5. The same tasks on three sizes of model."""
-    heading("5. Three model sizes, same tasks, same region")
+    """6. The same tasks on three sizes of model."""
+    heading("6. Three model sizes, same tasks, same region")
     results = {
         model: heavy_pipeline(model=model, region="us-east-1").run_sync(task=TASK)
         for model in MODELS
@@ -224,8 +234,8 @@ def model_sizes() -> None:
 
 
 def summaries(heavy: RunResult, stopped: RunResult) -> None:
-    """6. The summary of a run, as `RunResult.environmental_summary` gives it."""
-    heading("6. Environmental summaries")
+    """7. The summary of a run, as `RunResult.environmental_summary` gives it."""
+    heading("7. Environmental summaries")
     print(heavy.environmental_summary())
     print()
     print(stopped.environmental_summary())
@@ -243,13 +253,23 @@ def footprint(result: RunResult) -> Iterator[str]:
     yield f"{result.total_water_ml:.6f}"
 
 
-def budget_row(budget_g: float) -> tuple[str, ...]:
+def budget_table(budgets_g: Sequence[float], *, preflight: bool) -> None:
+    """Run the heavy pipeline under each budget; what became of it."""
+    table(
+        ("budget_g", "status", "calls", "carbon_g", "crossed_by", "agents_run", "blocked"),
+        [budget_row(budget_g, preflight) for budget_g in budgets_g],
+    )
+
+
+def budget_row(budget_g: float, preflight: bool) -> tuple[str, ...]:
     """Run the heavy pipeline under a budget; what became of it, as table cells."""
-    result = heavy_pipeline(carbon_budget_g=budget_g).run_sync(task=TASK)
+    mesh = heavy_pipeline(carbon_budget_g=budget_g, preflight=preflight)
+    result = mesh.run_sync(task=TASK)
     blocked = [s.agent_id for s in result.agent_states if s.status is AgentStatus.BLOCKED]
     return (
         f"{budget_g:.9f}",
         str(result.status),
+        str(sum(state.calls for state in result.agent_states)),
         f"{result.total_carbon_g:.9f}",
         result.stopped_by or "-",
         str(len(result.agent_states) - len(blocked)),
@@ -288,7 +308,8 @@ def main() -> int:
     print(f"Task: {TASK}")
     heavy = light_against_heavy()
     asyncio.run(live_events())
-    stopped = stopping_early()
+    stopped = stopping_late()
+    stopping_early()
     per_agent(heavy)
     model_sizes()
     summaries(heavy, stopped)

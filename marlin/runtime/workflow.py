@@ -14,6 +14,7 @@ from marlin.runtime.context import AgentContext, CallDefaults, shared_keys
 from marlin.runtime.current import Scope
 from marlin.runtime.farewell import Waits, await_command
 from marlin.runtime.meter import MeteredRun
+from marlin.runtime.open_calls import OPEN_CALLS
 from marlin.runtime.outcome import AgentEnd, result_of
 from marlin.runtime.result import AgentStatus, RunResult, RunStatus
 from marlin.runtime.run import Run
@@ -58,8 +59,10 @@ class Workflow:
         self._start(task)
         try:
             ended = await self._run_agents(task)
+            OPEN_CALLS.settle_of(self._metered)
             await self._await_command()
         except BaseException as exc:
+            OPEN_CALLS.settle_of(self._metered)
             self._finish(RunStatus.FAILED, f"interrupted: {type(exc).__name__}")
             raise
         failed = next((one for one in ended if one.status is AgentStatus.FAILED), None)

@@ -89,10 +89,37 @@ def test_the_budget_stops_the_run_below_the_threshold_only(output: str) -> None:
         *("aborted", "research"),
         "draft,review",
     )
+    assert tiny["calls"] == "1"
     assert (half["status"], below["status"]) == ("aborted", "aborted")
     assert (at["status"], generous["status"]) == ("completed", "completed")
     assert int(tiny["agents_run"]) <= int(half["agents_run"]) <= int(below["agents_run"]) == 3
     assert below["crossed_by"] == "review"
+
+
+def test_what_cannot_fit_is_never_made(output: str) -> None:
+    tiny, half, below, at, generous = rows(output, 4).values()
+
+    assert (tiny["status"], tiny["calls"], tiny["carbon_g"]) == ("aborted", "0", "0.000000000")
+    assert (tiny["crossed_by"], tiny["blocked"]) == ("research", "draft,review")
+    assert (half["status"], below["status"]) == ("aborted", "aborted")
+    assert (at["status"], generous["status"]) == ("completed", "completed")
+    for row in (tiny, half, below, at, generous):
+        assert float(row["carbon_g"]) <= float(row["budget_g"])
+    assert int(half["calls"]) < int(below["calls"]) < int(at["calls"]) == int(generous["calls"])
+
+
+def test_a_run_must_fit_by_its_forecast_so_it_needs_more_than_it_takes(output: str) -> None:
+    (needed,) = re.findall(r"^preflight_threshold_g: ([\d.]+)", output, re.MULTILINE)
+    taken = rows(output, 1)["heavy"]["carbon_g"]
+
+    assert float(taken) < float(needed) < 1.5 * float(taken)
+
+
+def test_the_error_tells_who_why_and_when(output: str) -> None:
+    assert (
+        "raised: CarbonBudgetExceededError: agent research, carbon_budget_forecast, step 0, "
+        "0 g spent"
+    ) in output
 
 
 def test_the_threshold_is_the_runs_total_and_stays_where_it_is(output: str) -> None:
@@ -106,14 +133,13 @@ def test_the_threshold_is_the_runs_total_and_stays_where_it_is(output: str) -> N
 
 
 def test_the_agents_are_the_whole(output: str) -> None:
-    total_g = sum(float(row["carbon_g"]) for row in rows(output, 4).values())
+    total_g = sum(float(row["carbon_g"]) for row in rows(output, 5).values())
 
     assert total_g == pytest.approx(float(rows(output, 1)["heavy"]["carbon_g"]), abs=1e-5)
-    assert "CarbonBudgetExceededError: agent research" in output
 
 
 def test_larger_models_emit_more_for_the_same_tokens(output: str) -> None:
-    small, medium, large = rows(output, 5).values()
+    small, medium, large = rows(output, 6).values()
 
     assert small["tokens"] == medium["tokens"] == large["tokens"]
     for column in ("energy_wh", "carbon_g", "water_ml"):
@@ -121,7 +147,7 @@ def test_larger_models_emit_more_for_the_same_tokens(output: str) -> None:
 
 
 def test_the_summaries_are_labelled(output: str) -> None:
-    completed, aborted = output.partition("6. Environmental summaries")[2].split(
+    completed, aborted = output.partition("7. Environmental summaries")[2].split(
         "\nEnvironmental summary\n"
     )[1:]
 
