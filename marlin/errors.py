@@ -145,9 +145,13 @@ class CarbonBudgetExceededError(BudgetError):
         super().__init__(f"run {run_id} {text}")
 
     def __reduce__(self) -> tuple[Callable[..., Self], tuple[type[Self], dict[str, Any]]]:
+        # Exceptions are rebuilt from their positional arguments; this one has names only.
         return _made_again, (type(self), dict(self.__dict__))
 
 
 def _made_again(kind: type[_Exceeded], fields: dict[str, Any]) -> _Exceeded:
-    # Exceptions are rebuilt from their positional arguments; this one has names only.
-    return kind(**fields)
+    notes = fields.pop("__notes__", ())
+    error = kind(**fields)
+    for note in notes:
+        error.add_note(note)
+    return error

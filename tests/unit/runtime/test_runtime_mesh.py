@@ -20,6 +20,7 @@ from marlin.estimation import default_estimator
 from marlin.runtime import (
     AgentContext,
     AgentStatus,
+    BudgetWarning,
     CarbonEvent,
     MeshFlow,
     MockModelClient,
@@ -28,6 +29,7 @@ from marlin.runtime import (
     RunStatus,
     TokenUsage,
 )
+from marlin.runtime.current import current_agent, current_run
 from marlin.settings import Settings
 
 ONE_CALL_G = call_g()
@@ -120,6 +122,69 @@ async def test_the_budget_decides_where_a_run_ends(
     assert statuses(result) == agents
     assert len(client.calls) == calls
     assert result.total_carbon_g == sum([ONE_CALL_G] * calls)
+
+
+async def test_by_default_a_tiny_budget_ends_before_the_first_call() -> None:
+    client = FixedClient()
+    mesh = mesh_of(2, 1, carbon_budget_g=1e-6, model_client=client, preflight=True)
+
+    result = await mesh.run()
+
+    assert (result.status, result.reason) == (RunStatus.ABORTED, "carbon_budget_forecast")
+    assert statuses(result) == ["aborted", "blocked"]
+    assert (result.stopped_by, result.total_carbon_g, client.calls) == ("a0", 0.0, [])
+    with pytest.raises(CarbonBudgetExceededError) as raised:
+        await mesh.run(raise_on_breach=True)
+    assert raised.value.forecast_g is not None
+    assert raised.value.forecast_g > 1e-6
+
+
+async def test_an_agent_may_do_with_less_where_a_call_is_refused() -> None:
+    async def modest(ctx: AgentContext) -> str:
+        try:
+            return (await ctx.call_model("x")).text
+        except CarbonBudgetExceededError:
+            return (await ctx.call_model("x", model="small-7b")).text
+
+    mesh = mesh_of(carbon_budget_g=0.5 * ONE_CALL_G, preflight=True)
+    mesh.add_agent("modest", modest)
+
+    result = await mesh.run()
+
+    assert (result.status, result.outputs) == (RunStatus.COMPLETED, {"modest": "reply 1"})
+    assert result.total_carbon_g == call_g("small-7b")
+
+
+async def test_agents_code_finds_its_run_and_agent() -> None:
+    found: list[tuple[str, str]] = []
+
+    def look(ctx: AgentContext) -> None:
+        run = current_run()
+        assert run is not None
+        run.record(TokenUsage(1000, 200), model="large-70b")
+        found.append((run.run_id, current_agent()))
+
+    async def look_async(ctx: AgentContext) -> None:
+        look(ctx)
+
+    mesh = mesh_of()
+    mesh.add_agent("thread", look)
+    mesh.add_agent("task", look_async)
+    result = await mesh.run(run_id="run-1")
+
+    assert found == [("run-1", "thread"), ("run-1", "task")]
+    assert [state.calls for state in result.agent_states] == [1, 1]
+    assert result.total_carbon_g == 2 * ONE_CALL_G
+    assert current_run() is None
+
+
+async def test_warnings_reach_the_handler() -> None:
+    told: list[BudgetWarning] = []
+    policy = Policy(carbon_budget_g=4 * ONE_CALL_G, warn_at=(0.5,))
+
+    await mesh_of(1, 2, policy=policy, on_warn=told.append).run(run_id="run-1")
+
+    assert told == [BudgetWarning("run-1", 0.5, 2 * ONE_CALL_G, 4 * ONE_CALL_G, "a1")]
 
 
 async def test_blocked_agents_never_run() -> None:
