@@ -25,7 +25,14 @@ _TOPIC_EXISTS = 36  # Kafka protocol error code TOPIC_ALREADY_EXISTS
 _FETCH_WAIT_MS = 100
 """Longest the broker may hold an empty fetch [ms]. Spans come seconds late anyway."""
 
-_STOP_TIMEOUT_S = 5.0
+_METADATA_AGE_MS = 3000
+# A topic that was just made may have no partitions yet when the group divides them, and only
+# newer metadata makes it divide them again.
+
+_STOP_TIMEOUT_S = 8.0
+# A consumer that is joining its group leaves only when it has joined, which can take as long as
+# a member that was killed is waited for.
+
 _EMBEDDED_SESSION_TIMEOUT_MS = 6000
 # The embedded broker's group join takes half the session time-out.
 
@@ -45,8 +52,8 @@ async def prepare(settings: Settings, cluster: Cluster) -> None:
         "message.timestamp.type": "LogAppendTime",
     }
     admin = AIOKafkaAdminClient(**cluster.client_options())
-    await admin.start()
     try:
+        await admin.start()
         present = set(await admin.list_topics())
         missing = [name for name in (*settings.otel.topics, internal) if name not in present]
         if not missing:
@@ -81,6 +88,7 @@ async def group_consumer(
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         fetch_max_wait_ms=_FETCH_WAIT_MS,
+        metadata_max_age_ms=_METADATA_AGE_MS,
         session_timeout_ms=session_ms,
         heartbeat_interval_ms=session_ms // 6,
     )

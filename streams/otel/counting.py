@@ -191,8 +191,8 @@ class Counter:
     async def _committed(self, tp: TopicPartition) -> tuple[int | None, str]:
         """The group's position in `tp`, and the generation kept beside it."""
         admin = AIOKafkaAdminClient(**self._cluster.client_options())
-        await admin.start()
         try:
+            await admin.start()
             offsets = await admin.list_consumer_group_offsets(self._group, partitions=[tp])
         finally:
             await admin.close()

@@ -38,5 +38,7 @@ async def read_spans(settings: Settings, cluster: Cluster) -> None:
         await asyncio.gather(*readers)
     finally:
         for reader in readers:
-            reader.cancel()
+            # Cancelled twice, it would leave its clients open.
+            if not reader.cancelling():
+                reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)

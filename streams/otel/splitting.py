@@ -6,10 +6,10 @@ import asyncio
 import logging
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError
+from aiokafka.errors import CommitFailedError, IllegalStateError, UnsupportedCodecError
 
 from marlin.broker.cluster import Cluster
-from marlin.errors import DataError
+from marlin.errors import ConfigurationError, DataError
 from marlin.schemas.deadletter import Step
 from marlin.settings import Settings
 from marlin.streams.otel.clients import group_consumer, sender
@@ -39,7 +39,13 @@ async def split_spans(settings: Settings, cluster: Cluster) -> None:
     ):
         consumer.subscribe(settings.otel.topics)
         while True:
-            fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_MOST_RECORDS)
+            try:
+                fetched = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_MOST_RECORDS)
+            except UnsupportedCodecError as exc:
+                raise ConfigurationError(
+                    f"{', '.join(settings.otel.topics)}: {exc}; set the exporter's compression to "
+                    "gzip, or `pip install cramjam`; the worker stops, nothing was skipped"
+                ) from exc
             for tp, records in fetched.items():
                 for record in records:
                     await _forward(record, sending, names.spans, settings)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 from otel_spans import as_json, as_proto, chat, span
 from pipeline import PipelineProcess, eventually, read_all, unique_carbon, worker
 
@@ -32,6 +33,16 @@ def reading_spans(settings: Settings, **changes: float) -> Settings:
         **{"hold_back_s": 3.0, **changes},  # type: ignore[arg-type]
     )
     return settings.model_copy(update={"otel": otel})
+
+
+async def topic_exists(settings: Settings) -> bool:
+    """Whether the worker has made the topic of spans."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)
+    await admin.start()
+    try:
+        return settings.otel.topics[0] in await admin.list_topics()
+    finally:
+        await admin.close()
 
 
 async def agents(settings: Settings, encoding: str, *, runs: int, seed: int) -> Ledger:
@@ -80,6 +91,7 @@ async def test_traced_agents_are_metered_once_though_every_layer_repeats_their_t
 ) -> None:
     settings = reading_spans(settings)
     async with worker(settings):
+        await eventually(lambda: topic_exists(settings))
         used = {
             **await agents(settings, "otlp_proto", runs=8, seed=1),
             **await agents(settings, "otlp_json", runs=8, seed=2),
@@ -119,6 +131,7 @@ async def test_a_worker_killed_in_between_ends_exact(settings: Settings, tmp_pat
     used: Ledger = {}
     for seed in range(3):
         process = PipelineProcess("worker", settings, log)
+        await eventually(lambda: topic_exists(settings))
         before = len(await usages(settings))
         used |= await agents(settings, "otlp_proto", runs=10, seed=10 + seed)
 
@@ -167,11 +180,3 @@ async def test_bad_records_are_dead_letters_and_stop_nothing(settings: Settings)
         "good": "reported",
         "missing": "missing",
     }
-
-
-async def topic_exists(settings: Settings) -> bool:
-    try:
-        await read_all(settings, settings.otel.topics[0])
-    except Exception:
-        return False
-    return True
