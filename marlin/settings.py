@@ -162,6 +162,9 @@ class OtelSettings(_Group):
     run_id_attributes: tuple[str, ...] = ("marlin.run_id", "gen_ai.conversation.id", "session.id")
     """The first of these that a span has, else that its resource has, is its run. A span with
     none of them belongs to a run named by its trace id."""
+    hold_back_s: Annotated[float, Field(ge=0, le=600)] = 5.0
+    """How long a span waits for those inside it, which may come in other records and later [s].
+    Their tokens would else count twice where a framework repeats them."""
     remembered_spans: Annotated[int, Field(ge=1000)] = 50_000
     """Spans of each partition that are remembered [count], to know a span that comes again and
     those around it; about 300 bytes each. A restart reads twice as many again."""
