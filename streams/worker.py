@@ -17,6 +17,7 @@ from marlin.errors import BrokerError, MarlinError, StateError
 from marlin.estimation import default_estimator
 from marlin.settings import Settings
 from marlin.streams.app import MarlinApp, create_app
+from marlin.streams.otel.service import read_spans
 from marlin.topics import Topics
 
 __all__ = ["run_worker"]
@@ -44,7 +45,13 @@ async def run_worker(
     # Starting takes as long as recovery does; stopping must not wait for it.
     starting = asyncio.create_task(app.start())
     try:
-        await _first_of(stop.wait(), app.wait_for_stopped(), _failed(starting), _stalled(app))
+        await _first_of(
+            stop.wait(),
+            app.wait_for_stopped(),
+            _failed(starting),
+            _stalled(app),
+            read_spans(settings, cluster),
+        )
     finally:
         await _shut_down(app)
         starting.cancel()
