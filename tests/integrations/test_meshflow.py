@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from integrations.fakes import anthropic as anthropic_fake
+from integrations.fakes.http import serving
 from meshflow import (
     Agent,
+    AnthropicProvider,
     Crew,
     Mesh,
     MeshNode,
@@ -351,6 +354,41 @@ async def test_an_instrumented_package_below_counts_in_its_place(way: Way) -> No
         assert metered.run.reserved_g == 0
     assert metered.tokens == [(3, 0, 0, 4, 0, "reported")] * 3
     assert [one.agent_id for one in metered.usage] == ["researcher", "writer", "critic"]
+
+
+@pytest.mark.parametrize("way", ["run", "stream"])
+async def test_anthropics_package_below_counts_exactly(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
+    marlin.instrument("anthropic")
+    metered = Metered()
+    with serving({anthropic_fake.HOST: anthropic_fake.server()}):
+        agent = Agent("real", model="claude-opus-4-5", provider=AnthropicProvider())
+        async with metered.run:
+            if way == "run":
+                assert (await agent.run("a task"))["result"] == anthropic_fake.TEXT
+            else:
+                texts: Any = agent.stream("a task")
+                assert "".join([text async for text in texts]) == anthropic_fake.TEXT
+    marlin.uninstrument("anthropic")
+    assert metered.tokens == [anthropic_fake.REPORTED]
+    assert [(one.agent_id, one.provider) for one in metered.usage] == [("real", "anthropic")]
+
+
+async def test_meshflows_number_is_divided_where_nothing_below_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
+    metered = Metered()
+    with serving({anthropic_fake.HOST: anthropic_fake.server()}):
+        agent = Agent("real", model="claude-opus-4-5", provider=AnthropicProvider())
+        async with metered.run:
+            await agent.run("a task")
+            await agent.run("a task")
+    # 10 fresh tokens and 120 of output are told as 130; the answer's text is 6 of them.
+    assert metered.tokens == [(124, 512, 1733, 6, 0, "estimated")] * 2
+    assert {one.provider for one in metered.usage} == {"anthropic"}
 
 
 async def test_the_model_calls_of_tools_count_beside_their_agents() -> None:
