@@ -137,13 +137,15 @@ class Prober:
         while True:
             for records in (await consumer.getmany(timeout_ms=500)).values():
                 for record in records:
-                    key = record.key.decode()
+                    key = (record.key or b"").decode()
                     sent = self._sent.get(key)
                     if sent is None or key in self.read_s:
                         continue
                     self.read_s[key] = time.perf_counter() - sent
                     if key.startswith("probe-"):
-                        task = asyncio.create_task(self._acknowledge(key, record.value, sent))
+                        task = asyncio.create_task(
+                            self._acknowledge(key, record.value or b"", sent)
+                        )
                         acknowledging.add(task)
                         task.add_done_callback(acknowledging.discard)
 

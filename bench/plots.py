@@ -26,7 +26,7 @@ NAMES = {
 
 
 def throughput(found, path):
-    """Bars on a logarithmic axis, with the spread of the rounds."""
+    """Bars, with the spread of the rounds."""
     medians = {name: found["medians"][name] for name in NAMES if name in found["medians"]}
     figure, axes = plt.subplots(figsize=(8, 3.6))
     for row, (name, one) in enumerate(reversed(medians.items())):
@@ -34,11 +34,17 @@ def throughput(found, path):
         spread = [[rate - one["per_s_low"]], [one["per_s_high"] - rate]]
         axes.barh(row, rate, color=COLOUR if name == "marlin" else QUIET)
         axes.errorbar(rate, row, xerr=spread, color="#495057", capsize=3)
-        axes.text(one["per_s_high"] * 1.08, row, f"{rate:,.0f}", va="center", fontsize=9)
+        axes.annotate(
+            f"{rate:,.0f}",
+            (one["per_s_high"], row),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+        )
     axes.set_yticks(range(len(medians)), [NAMES[name] for name in reversed(medians)])
-    axes.set_xscale("log")
-    axes.set_xlim(right=axes.get_xlim()[1] * 3)
-    axes.set_xlabel("events a second, one core (logarithmic)")
+    axes.set_xlim(right=axes.get_xlim()[1] * 1.12)
+    axes.set_xlabel("events a second, one core")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     _save(figure, axes, path)
 
 
@@ -79,9 +85,7 @@ def latency(found, path):
             axes.bar(x, one["p99"], width * 0.9, color=colour, label=title if not row else None)
             axes.plot([x - width / 3, x + width / 3], [one["p50"]] * 2, color="black", lw=1.5)
             axes.plot(x, one["p999"], "k^", ms=5)
-    loads = [
-        f"{load['asked_per_s']:,}" if load["asked_per_s"] else "idle" for load in found["loads"]
-    ]
+    rates = [load["asked_per_s"] for load in found["loads"]]
     axes.set_yscale("log")
     axes.set_xticks(range(len(rates)), [f"{rate:,}" if rate else "idle" for rate in rates])
     axes.set_xlabel("background load, events a second")

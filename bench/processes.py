@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def peer(
 @contextmanager
 def _running(
     command: list[str], log: Path, cores: list[int], environment: dict[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Generator[subprocess.Popen[bytes]]:
     pinned = ["taskset", "--cpu-list", ",".join(map(str, cores)), *command]
     with log.open("ab") as output:
         process = subprocess.Popen(

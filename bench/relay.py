@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from typing import Any
 
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -29,12 +30,12 @@ async def main() -> None:
         for tp in partitions:
             await consumer.position(tp)
         print("ready", flush=True)
-        sending: set[asyncio.Future[object]] = set()
+        sending: set[asyncio.Future[Any]] = set()
         while True:
             found = await consumer.getmany(timeout_ms=200)
             for tp, records in found.items():
                 for record in records:
-                    if record.key.startswith(b"floor-"):
+                    if record.key and record.key.startswith(b"floor-"):
                         future = await producer.send(
                             spec["out"], record.value, key=record.key, partition=tp.partition
                         )

@@ -15,12 +15,11 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from importlib import import_module
+from typing import Any, TypeVar
 
 import orjson
 from aiokafka import ConsumerRecord, TopicPartition
-from aiokafka.consumer.fetcher import PartitionRecords
-from aiokafka.producer.message_accumulator import BatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
 from trace_events import Fleet
 from traffic import BATCH_BYTES, by_partition
 
@@ -29,11 +28,17 @@ from marlin.streams.app import MAX_RECORD_BATCH_BYTES
 from marlin.streams.decode import decode_batch
 from marlin.streams.partition import Partition
 
+# The client's own parts, which it publishes no types for.
+BatchBuilder: Any = import_module("aiokafka.producer.message_accumulator").BatchBuilder
+PartitionRecords: Any = import_module("aiokafka.consumer.fetcher").PartitionRecords
+MemoryRecords: Any = import_module("aiokafka.record.memory_records").MemoryRecords
+
 PARTITIONS = 8
 MAX_EVENT_BYTES = 256 * 1024
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 Record = ConsumerRecord[bytes, bytes]
+T = TypeVar("T")
 
 
 def batched(rows: Sequence[tuple[bytes, bytes | None]], size_bytes: int) -> list[bytes]:
@@ -100,7 +105,7 @@ class Steps:
         self._timed("carbon", count, lambda: batched(outcome.carbon, MAX_RECORD_BATCH_BYTES))
         self._timed("rows", count, lambda: batched(outcome.rows, MAX_RECORD_BATCH_BYTES))
 
-    def _timed(self, step: str, count: int, work: Callable[[], object]) -> object:
+    def _timed(self, step: str, count: int, work: Callable[[], T]) -> T:
         gc.collect()
         began = time.process_time()
         result = work()

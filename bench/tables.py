@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from rich.table import Table as RichTable
 
@@ -164,9 +164,9 @@ def steps(found: dict[str, Any]) -> Iterator[Table]:
     yield table
 
 
-def recovery(found: list[dict[str, Any]]) -> Iterator[Table]:
+def recovery(found: list[Any]) -> Iterator[Table]:
     """As they come: what was measured and its figures."""
-    for one in found if isinstance(found, list) else [found]:
+    for one in found:
         yield plain("recovery", one)
 
 
@@ -180,10 +180,10 @@ def plain(title: str, found: Any, prefix: str = "") -> Table:
 
 def _leaves(found: Any, prefix: str) -> Iterator[tuple[str, str]]:
     if isinstance(found, dict):
-        for name, value in found.items():
+        for name, value in cast(dict[str, Any], found).items():
             yield from _leaves(value, f"{prefix}{name} ")
     elif isinstance(found, list):
-        for number, value in enumerate(found):
+        for number, value in enumerate(cast(list[Any], found)):
             yield from _leaves(value, f"{prefix}{number} ")
     elif isinstance(found, float):
         yield prefix.strip(), f"{found:,.3f}" if abs(found) < 100 else count(found)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -35,6 +37,9 @@ __all__ = [
 
 BATCH_BYTES = 256 * 1024
 """Record batches as the SDK writes them at most [bytes]."""
+
+# The harness waits for what a broker has not ready yet; the client would print a line each time.
+logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
 
 Records = Sequence[tuple[bytes, bytes]]
 
@@ -110,7 +115,7 @@ async def _send_partition(
     producer: AIOKafkaProducer, topic: str, number: int, records: Records
 ) -> None:
     batch = producer.create_batch()
-    waiting = []
+    waiting: list[asyncio.Future[Any]] = []
     for key, value in records:
         if batch.append(key=key, value=value, timestamp=None) is None:
             waiting.append(await producer.send_batch(batch, topic, partition=number))
