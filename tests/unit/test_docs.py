@@ -92,7 +92,11 @@ def parse(words: list[str]) -> None:
         commands = command.commands
 
 
-@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.where)
+# Pages of integrations need their providers: tests/integrations/test_pages.py runs them.
+PYTHON = [one for one in blocks("python") if not one.where.startswith("docs/integrations/")]
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.where)
 def test_python_blocks_run(block: Block, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MARLIN_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
