@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from marlin.errors import QueryError
-from marlin.settings import Settings
+from marlin.settings import Settings, SinkSettings
 from marlin.sinks.database import DatabaseLockedError, open_database
 from marlin.sinks.discovery import ServerAddress, find_server
 from marlin.sinks.rows import decoders, encoders, parse_type, through
@@ -89,22 +89,28 @@ def query(
             with suppress(ConnectionRefusedError):
                 return _ask(owner, sql, params, limit, timeout_s)
         try:
-            return _open(database, sql, params, limit, timeout_s)
+            return _open(database, sql, params, limit, used.sink)
         except DatabaseLockedError:
             if time.monotonic() >= deadline:
                 raise
         time.sleep(_RETRY_S)
 
 
-def _open(database: Path, sql: str, params: Params, max_rows: int, timeout_s: float) -> Result:
+def _open(database: Path, sql: str, params: Params, max_rows: int, limits: SinkSettings) -> Result:
     if not database.exists():
         raise QueryError(
             f"there is no database at {database}; start the pipeline with `marlin up`, try "
             "`marlin demo`, or set MARLIN_SINK__DATABASE"
         )
-    connection = open_database(database, read_only=True)
+    connection = open_database(database, read_only=True, limits=limits)
     try:
-        asked = Query(connection.cursor(), sql, params, max_rows=max_rows, timeout_s=timeout_s)
+        asked = Query(
+            connection.cursor(),
+            sql,
+            params,
+            max_rows=max_rows,
+            timeout_s=limits.query_timeout_s,
+        )
         try:
             asked.start()
             kinds = [kind for _, kind in asked.columns]

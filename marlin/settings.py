@@ -121,8 +121,20 @@ class SinkSettings(_Group):
     once and skips the write-ahead log."""
     flush_interval_s: Annotated[float, Field(gt=0)] = 0.2
     """Longest a record waits for its transaction [s]."""
+    memory_limit_bytes: Annotated[int, Field(ge=256 * 1024 * 1024)] = 2 * 1024**3
+    """What DuckDB may hold in memory, the sink and all queries together [bytes]; queries that
+    need more spill to disk."""
+    temp_limit_bytes: Annotated[int, Field(ge=0)] = 10 * 1024**3
+    """What queries may spill to disk, together [bytes]; 0: nothing."""
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processors that one query, or the storing of one batch, may use at a time. Storing a batch
+    with two costs nearly twice the processor time that it costs with one."""
+    max_queries: Annotated[int, Field(ge=1, le=64)] = 4
+    """Queries that run at the same time; more of them wait."""
     query_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    """A query is stopped after so long [s]."""
     query_max_rows: Annotated[int, Field(ge=1)] = 1_000_000
+    """Most rows that a query may give [count]; the rest is cut off, which the answer tells."""
 
 
 class GatewaySettings(_Group):

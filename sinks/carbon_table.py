@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import gt
+from operator import attrgetter, gt
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -98,9 +98,8 @@ _Carbon = msgspec.defstruct(
     gc=False,
 )
 _decode = msgspec.json.Decoder(_Carbon).decode
-_astuple = msgspec.structs.astuple
-_USAGE_FIELDS = _Usage.__struct_fields__
-_FIELDS = _Carbon.__struct_fields__
+_FIELDS = {name: attrgetter(name) for name in _Carbon.__struct_fields__}
+_USAGE_FIELDS = {name: attrgetter(name) for name in _Usage.__struct_fields__}
 
 _TEXT, _COUNT, _NUMBER = arrow.string(), arrow.int64(), arrow.float64()
 _TIME = arrow.timestamp("us", tz="UTC")
@@ -197,9 +196,11 @@ def _read(values: Sequence[bytes]) -> ArrowTable:
     """The records as rows; raises one of `_UNREAD` unless all are good and spelled as usual."""
     if max(map(len, values)) > MAX_RECORD_BYTES:
         raise DataError(f"a record is larger than {MAX_RECORD_BYTES} bytes")
-    rows = map(_astuple, map(_decode, values))
-    columns: dict[str, Any] = dict(zip(_FIELDS, zip(*rows, strict=True), strict=True))
-    columns |= zip(_USAGE_FIELDS, zip(*map(_astuple, columns["usage"]), strict=True), strict=True)
+    records: list[Any] = list(map(_decode, values))
+    usages = [record.usage for record in records]
+    # Lists of values, not tuples of rows: those would keep the garbage collector busy.
+    columns: dict[str, Any] = {name: list(map(of, records)) for name, of in _FIELDS.items()}
+    columns |= {name: list(map(of, usages)) for name, of in _USAGE_FIELDS.items()}
     if any(map(gt, columns["reasoning_tokens"], columns["output_tokens"])):
         raise DataError("reasoning_tokens exceed output_tokens")
     columns["time"] = _times(columns["time"])

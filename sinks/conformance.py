@@ -143,7 +143,7 @@ def acknowledged(
         "command_id": f"command-{partition}",
         "outcome": "stopped",
         "stopped_at": NOON + timedelta(minutes=2),
-        "overshoot_g": 0.75,
+        **{"overshoot_g": 0.75, "overshoot_ms": 250.0},
     }
     return _lifecycle(source, at, partition, AbortAcknowledged(**(values | fields)))
 
@@ -328,6 +328,20 @@ class SinkConformance:
         assert self.read(tmp_path, "SELECT aborted_at FROM runs") == [
             (NOON + timedelta(minutes=1),)
         ]
+
+    def test_an_escalation_is_told_and_changes_nothing_else(self, tmp_path: Path) -> None:
+        early, late = NOON + timedelta(minutes=3), NOON + timedelta(minutes=4)
+        self._take(
+            tmp_path,
+            [
+                batch_of(command(at=0, action="escalate", command_id="e2", issued_at=late)),
+                batch_of(command(at=1), acknowledged(0)),
+                batch_of(command(at=2, action="escalate", command_id="e1", issued_at=early)),
+            ],
+        )
+        assert self.read(
+            tmp_path, "SELECT status, command_id, escalated_at, overshoot_ms FROM runs"
+        ) == [("aborted", "command-0", early, 250.0)]
 
     def test_refused_records_keep_their_bytes(self, tmp_path: Path) -> None:
         large = b"\xff" * 2_000_000

@@ -9,14 +9,9 @@ from pathlib import Path
 import duckdb
 
 from marlin.errors import SinkError
+from marlin.settings import SinkSettings
 
-__all__ = ["MEMORY_LIMIT", "DatabaseLockedError", "open_database"]
-
-MEMORY_LIMIT = "2GiB"
-"""What DuckDB may hold in memory, the sink and all queries together; queries spill to disk."""
-
-TEMP_LIMIT = "10GiB"
-"""What queries may spill to disk, together."""
+__all__ = ["DatabaseLockedError", "open_database"]
 
 CHECKPOINT_THRESHOLD = "256MiB"
 """Log size at which DuckDB rewrites what changed. The default, 16 MiB, is reached by every other
@@ -31,6 +26,7 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 }
 _LOCK_HOLDER = re.compile(r"Conflicting lock is held in (?P<program>.+?) \(PID (?P<pid>\d+)\)")
 _RETRY_S = 0.1
+_DEFAULT_LIMITS = SinkSettings()
 
 
 class DatabaseLockedError(SinkError):
@@ -47,24 +43,29 @@ class DatabaseLockedError(SinkError):
 
 
 def open_database(
-    path: Path, *, read_only: bool = False, wait_s: float = 0.0
+    path: Path,
+    *,
+    read_only: bool = False,
+    wait_s: float = 0.0,
+    limits: SinkSettings = _DEFAULT_LIMITS,
 ) -> duckdb.DuckDBPyConnection:
     """Open `path` (made when missing, unless `read_only`), sandboxed, in UTC, settings locked.
 
+    `limits` says how much memory, disk and processors DuckDB may use.
     A locked file is tried again for `wait_s`: a reader holds it only while its query runs.
     Raises `DatabaseLockedError`, or `SinkError` when it cannot be opened or is no DuckDB file.
     """
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            return _open(path, read_only)
+            return _open(path, read_only, limits)
         except DatabaseLockedError:
             if time.monotonic() >= deadline:
                 raise
             time.sleep(_RETRY_S)
 
 
-def _open(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
+def _open(path: Path, read_only: bool, limits: SinkSettings) -> duckdb.DuckDBPyConnection:
     try:
         if not read_only:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,8 +81,9 @@ def _open(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
         raise SinkError(f"{path} cannot be opened as a DuckDB file: {exc}") from exc
     for name, value in (
         ("checkpoint_threshold", CHECKPOINT_THRESHOLD),
-        ("max_temp_directory_size", TEMP_LIMIT),
-        ("memory_limit", MEMORY_LIMIT),
+        ("max_temp_directory_size", f"{limits.temp_limit_bytes} B"),
+        ("memory_limit", f"{limits.memory_limit_bytes} B"),
+        ("threads", limits.threads),
         ("TimeZone", "UTC"),
     ):
         connection.execute(f"SET GLOBAL {name} = '{value}'")

@@ -12,6 +12,7 @@ import duckdb
 
 from marlin.errors import SinkError
 from marlin.schemas import Command, Lifecycle
+from marlin.settings import SinkSettings
 from marlin.sinks import merge
 from marlin.sinks.arrow import ArrowTable, arrow
 from marlin.sinks.batch import Applied, Batch, Refusal, TopicPartition
@@ -24,9 +25,10 @@ from marlin.sinks.positions import Positions
 
 __all__ = ["DuckDBSink", "SinkOutOfMemoryError"]
 
+_DEFAULT_LIMITS = SinkSettings()
 _TEXT, _NUMBER, _TIME = arrow.string(), arrow.float64(), arrow.timestamp("us", tz="UTC")
-_TIMES = {"started_at", "finished_at", "aborted_at", "stopped_at", "issued_at"}
-_NUMBERS = {"carbon_budget_g", "overshoot_g", "budget_g", "spent_g"}
+_TIMES = {"started_at", "finished_at", "aborted_at", "stopped_at", "issued_at", "escalated_at"}
+_NUMBERS = {"carbon_budget_g", "overshoot_g", "overshoot_ms", "budget_g", "spent_g"}
 
 
 class SinkOutOfMemoryError(SinkError):
@@ -40,9 +42,11 @@ class DuckDBSink:
     `SchemaTooNewError` when a newer Marlin wrote it, `SinkError` when it is no DuckDB file.
     """
 
-    def __init__(self, path: Path, *, wait_s: float = 0.0) -> None:
+    def __init__(
+        self, path: Path, *, wait_s: float = 0.0, limits: SinkSettings = _DEFAULT_LIMITS
+    ) -> None:
         self.path = path
-        self._connection = open_database(path, wait_s=wait_s)
+        self._connection = open_database(path, wait_s=wait_s, limits=limits)
         try:
             migrate(self._connection)
             self._positions = Positions(self._connection)

@@ -41,6 +41,8 @@ class RunFacts:
     ack_outcome: str | None = None
     stopped_at: datetime | None = None
     overshoot_g: float | None = None
+    overshoot_ms: float | None = None
+    escalated_at: datetime | None = None
 
     def start(self, event: RunStarted) -> None:
         """Take the first `run.started`; a repeat says nothing new."""
@@ -63,7 +65,7 @@ class RunFacts:
         """Take the first acknowledgement; a later one only says that the run had stopped."""
         if self.ack_outcome is None:
             self.ack_outcome, self.stopped_at = event.outcome, event.stopped_at
-            self.overshoot_g = event.overshoot_g
+            self.overshoot_g, self.overshoot_ms = event.overshoot_g, event.overshoot_ms
 
     def abort(self, command: Command) -> None:
         """Take the earliest abort command, by id among those of the same moment."""
@@ -73,6 +75,11 @@ class RunFacts:
         ):
             self.command_id, self.aborted_at = command.command_id, command.issued_at
             self.command_reason = command.reason
+
+    def escalate(self, command: Command) -> None:
+        """Take the earliest word to operators that an abort was not acknowledged."""
+        if self.escalated_at is None or command.issued_at < self.escalated_at:
+            self.escalated_at = command.issued_at
 
 
 @dataclass(slots=True)
@@ -90,6 +97,7 @@ class CommandFacts:
     outcome: str | None = None
     stopped_at: datetime | None = None
     overshoot_g: float | None = None
+    overshoot_ms: float | None = None
 
 
 def fold_runs(lifecycle: Iterable[Lifecycle], commands: Iterable[Command]) -> list[RunFacts]:
@@ -105,8 +113,9 @@ def fold_runs(lifecycle: Iterable[Lifecycle], commands: Iterable[Command]) -> li
             case AbortAcknowledged() as event:
                 facts.acknowledge(event)
     for command in commands:
-        if command.action == "abort":
-            runs.setdefault(command.run_id, RunFacts(command.run_id)).abort(command)
+        if command.action in ("abort", "escalate"):
+            facts = runs.setdefault(command.run_id, RunFacts(command.run_id))
+            (facts.abort if command.action == "abort" else facts.escalate)(command)
     return list(runs.values())
 
 
@@ -134,5 +143,5 @@ def fold_commands(
             row = rows.setdefault(event.command_id, CommandFacts(event.command_id, record.run_id))
             if row.outcome is None:
                 row.outcome, row.stopped_at = event.outcome, event.stopped_at
-                row.overshoot_g = event.overshoot_g
+                row.overshoot_g, row.overshoot_ms = event.overshoot_g, event.overshoot_ms
     return list(rows.values())

@@ -24,9 +24,11 @@ __all__ = [
     "MERGE_POSITIONS",
     "MERGE_RUNS",
     "MERGE_RUN_FACTS",
+    "SUMS",
 ]
 
-_SUMS = ("calls", *TOKENS, *FOOTPRINT)
+SUMS: Final = ("calls", *TOKENS, *FOOTPRINT)
+"""Columns that are summed in `runs`, `agents` and `hourly`, beside the cost."""
 
 _SUM_OF_BATCH = ", ".join(
     [
@@ -38,7 +40,7 @@ _SUM_OF_BATCH = ", ".join(
 )
 _ADD = ", ".join(
     [
-        *(f"{name} = t.{name} + b.{name}" for name in _SUMS),
+        *(f"{name} = t.{name} + b.{name}" for name in SUMS),
         # NULL stays NULL until a cost is told: an unknown cost is not a cost of zero.
         "cost_usd = CASE WHEN b.cost_usd IS NULL THEN t.cost_usd"
         " ELSE coalesce(t.cost_usd, 0) + b.cost_usd END",
@@ -88,18 +90,22 @@ MERGE_AGENTS: Final = _merge(
     f"SELECT run_id, agent_id, {_SPAN_OF_BATCH}, {_SUM_OF_BATCH} FROM batch_usages GROUP BY ALL",
     "t.run_id = b.run_id AND t.agent_id = b.agent_id",
     f"{_SPAN}, {_ADD}",
-    ("run_id", "agent_id", *_SPAN_NAMES, *_SUMS, "cost_usd"),
+    ("run_id", "agent_id", *_SPAN_NAMES, *SUMS, "cost_usd"),
 )
 
-_HOUR_KEY = ("hour", "tenant", "project", "provider", "model", "region")
+_HOUR_KEY = (
+    *("hour", "tenant", "project", "provider", "model", "region"),
+    *("usage_quality", "codes", "method", "factors"),
+)
 
 MERGE_HOURLY: Final = _merge(
     "hourly",
     "SELECT date_trunc('hour', time) AS hour, tenant, project, provider, model, region, "
+    "usage_quality, array_to_string(quality, ',') AS codes, method, factors, "
     f"{_SUM_OF_BATCH} FROM batch_usages GROUP BY ALL",
     " AND ".join(f"t.{name} IS NOT DISTINCT FROM b.{name}" for name in _HOUR_KEY),
     _ADD,
-    (*_HOUR_KEY, *_SUMS, "cost_usd"),
+    (*_HOUR_KEY, *SUMS, "cost_usd"),
 )
 
 _FIRST_TOLD = ", ".join(
@@ -114,13 +120,13 @@ MERGE_RUNS: Final = _merge(
     "t.run_id = b.run_id",
     "tenant = coalesce(t.tenant, b.tenant), project = coalesce(t.project, b.project), "
     f"{_SPAN}, {_ADD}",
-    ("run_id", "status", "tenant", "project", *_SPAN_NAMES, *_SUMS, "cost_usd"),
+    ("run_id", "status", "tenant", "project", *_SPAN_NAMES, *SUMS, "cost_usd"),
 )
 
 _STARTED = ("task", "enable_environmental", "carbon_budget_g", "warn_at", "bound", "action")
 _FINISHED = ("finished_at", "finished_status", "finished_reason")
 _COMMANDED = ("command_id", "aborted_at", "command_reason")
-_ACKNOWLEDGED = ("ack_outcome", "stopped_at", "overshoot_g")
+_ACKNOWLEDGED = ("ack_outcome", "stopped_at", "overshoot_g", "overshoot_ms")
 
 _IS_FIRST_START = "t.started_at IS NULL AND b.started_at IS NOT NULL"
 _IS_EARLIER_ABORT = (
@@ -138,7 +144,7 @@ _RUN_FACT_NAMES = tuple(field.name for field in fields(RunFacts))
 MERGE_RUN_FACTS: Final = _merge(
     "runs",
     "SELECT *, 'running' AS status, "
-    + ", ".join(f"0 AS {name}" for name in _SUMS)
+    + ", ".join(f"0 AS {name}" for name in SUMS)
     + " FROM batch_runs",
     "t.run_id = b.run_id",
     ", ".join(
@@ -153,9 +159,10 @@ MERGE_RUN_FACTS: Final = _merge(
             *_when("b.finished_at IS NOT NULL", _FINISHED),
             *_when(_IS_EARLIER_ABORT, _COMMANDED),
             *_when("t.ack_outcome IS NULL", _ACKNOWLEDGED),
+            "escalated_at = least(t.escalated_at, b.escalated_at)",  # skips NULL
         ]
     ),
-    (*_RUN_FACT_NAMES, "status", *_SUMS),
+    (*_RUN_FACT_NAMES, "status", *SUMS),
 )
 
 DERIVE_STATUS: Final = """
@@ -172,7 +179,7 @@ WHERE run_id IN (SELECT run_id FROM batch_runs)
 
 _COMMAND_NAMES = tuple(field.name for field in fields(CommandFacts))
 _IS_FIRST_COPY = "t.action IS NULL AND b.action IS NOT NULL"
-_ANSWER = ("outcome", "stopped_at", "overshoot_g")
+_ANSWER = ("outcome", "stopped_at", "overshoot_g", "overshoot_ms")
 
 MERGE_COMMANDS: Final = _merge(
     "commands",

@@ -183,7 +183,7 @@ async def _build(
     logs: _Logs,
     progress: Callable[[int, int], None],
 ) -> Holdings:
-    sink = await asyncio.to_thread(DuckDBSink, new)
+    sink = await asyncio.to_thread(DuckDBSink, new, limits=settings.sink)
     try:
         watched = _Watched(sink, logs, progress)
         stop = asyncio.Event()

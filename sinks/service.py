@@ -34,7 +34,9 @@ async def run_sink(
     when the database cannot be used. Killed at any moment, the next start goes on exactly.
     """
     cluster = await connect(settings)
-    sink = await asyncio.to_thread(DuckDBSink, settings.database_path, wait_s=_LOCK_WAIT_S)
+    sink = await asyncio.to_thread(
+        DuckDBSink, settings.database_path, wait_s=_LOCK_WAIT_S, limits=settings.sink
+    )
     try:
         async with SqlServer(sink.path, sink.cursor, settings.sink) as server:
             consumer = SinkConsumer(

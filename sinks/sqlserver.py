@@ -36,10 +36,7 @@ from marlin.sinks.discovery import ServerAddress, publish_server, withdraw_serve
 from marlin.sinks.rows import encoders, through
 from marlin.sinks.sandbox import Params, Query
 
-__all__ = ["MAX_QUERIES", "SqlServer"]
-
-MAX_QUERIES = 4
-"""Queries that run at the same time; more of them wait."""
+__all__ = ["SqlServer"]
 
 _QUERY_NICENESS = 10
 
@@ -72,7 +69,9 @@ class SqlServer:
         self._running: set[Query] = set()
         self._endings: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(
-            MAX_QUERIES, thread_name_prefix="marlin-query", initializer=_yield_to_the_sink
+            settings.max_queries,
+            thread_name_prefix="marlin-query",
+            initializer=_yield_to_the_sink,
         )
         self._address: ServerAddress | None = None
         app = Starlette(routes=[Route("/sql", self._sql, methods=["POST"])])

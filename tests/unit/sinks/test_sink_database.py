@@ -13,6 +13,7 @@ import duckdb
 import pytest
 
 from marlin.errors import SchemaTooNewError, SinkError
+from marlin.settings import SinkSettings
 from marlin.sinks.conformance import batch_of, carbon, identity
 from marlin.sinks.database import DatabaseLockedError, open_database
 from marlin.sinks.duckdb_sink import DuckDBSink
@@ -139,6 +140,17 @@ def test_a_log_left_by_a_crash_can_be_read_without_writing(tmp_path: Path) -> No
     with open_database(path, read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM events").fetchall() == [(1,)]
     assert (path.read_bytes(), log.read_bytes()) == before
+
+
+def test_limits_reach_duckdb(tmp_path: Path) -> None:
+    limits = SinkSettings(memory_limit_bytes=2**29, temp_limit_bytes=2**30, threads=3)
+    for read_only in (False, True):
+        path = tmp_path / "x.duckdb"
+        with open_database(path, read_only=read_only, limits=limits) as connection:
+            assert connection.execute(
+                "SELECT current_setting('memory_limit'), "
+                "current_setting('max_temp_directory_size'), current_setting('threads')"
+            ).fetchall() == [("512.0 MiB", "1.0 GiB", 3)]
 
 
 def test_settings_are_locked_and_the_clock_is_utc(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 from marlin.errors import QueryError
-from marlin.sinks import database
+from marlin.settings import SinkSettings
 from marlin.sinks.conformance import batch_of, carbon, identity
 from marlin.sinks.duckdb_sink import DuckDBSink
 from marlin.sinks.sandbox import Query
@@ -258,9 +258,9 @@ def test_rows_are_limited_and_it_is_said(sink: DuckDBSink) -> None:
         query.close()
 
 
-def test_memory_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "MEMORY_LIMIT", "200MiB")
-    with DuckDBSink(tmp_path / "marlin.duckdb") as sink:
+def test_memory_is_limited(tmp_path: Path) -> None:
+    limits = SinkSettings(memory_limit_bytes=256 * 1024 * 1024)
+    with DuckDBSink(tmp_path / "marlin.duckdb", limits=limits) as sink:
         sink.bind(identity())
         with pytest.raises(QueryError, match=r"[Mm]emory"):
             run(sink, "SELECT len(list(range)) FROM range(100_000_000)", timeout_s=100)

@@ -19,7 +19,7 @@ from marlin.settings import Settings, SinkSettings
 from marlin.sinks.conformance import batch_of, carbon, identity
 from marlin.sinks.discovery import ServerAddress, find_server, server_file
 from marlin.sinks.duckdb_sink import DuckDBSink
-from marlin.sinks.sqlserver import MAX_QUERIES, MAX_REQUEST_BYTES, SqlServer
+from marlin.sinks.sqlserver import MAX_REQUEST_BYTES, SqlServer
 
 ENDLESS = "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.range % b.range = 3"
 
@@ -137,13 +137,28 @@ async def test_a_query_has_its_time(sink: DuckDBSink, settings: Settings) -> Non
             await ask(settings, ENDLESS)
 
 
+async def test_no_more_queries_run_at_once_than_may(sink: DuckDBSink, settings: Settings) -> None:
+    limits = settings.sink.model_copy(update={"max_queries": 1})
+    async with SqlServer(sink.path, sink.cursor, limits) as serving:
+        endless = asyncio.create_task(ask(settings, ENDLESS))
+        while not serving._running:  # pyright: ignore[reportPrivateUsage]
+            await asyncio.sleep(0.01)
+        waiting = asyncio.create_task(ask(settings, "SELECT 1"))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        serving.stop_queries("enough")
+        for task in (endless, waiting):
+            with pytest.raises(QueryError, match="enough"):
+                await task
+
+
 async def test_queries_and_the_sink_do_not_wait_for_each_other(
     server: SqlServer, sink: DuckDBSink, settings: Settings
 ) -> None:
     """Endless queries in all slots but one; batches and short queries go on beside them."""
     endless = [
         asyncio.create_task(asyncio.to_thread(query, ENDLESS, settings=settings))
-        for _ in range(MAX_QUERIES - 1)
+        for _ in range(settings.sink.max_queries - 1)
     ]
     counted = [10]
     for offset in range(10, 20):
@@ -173,7 +188,7 @@ async def test_many_clients_while_batches_come(
             seen = count
         return seen
 
-    clients = [asyncio.create_task(client()) for _ in range(2 * MAX_QUERIES)]
+    clients = [asyncio.create_task(client()) for _ in range(2 * settings.sink.max_queries)]
     for offset in range(10, 30):
         await asyncio.to_thread(sink.apply, batch_of(carbon(offset)))
     assert all(10 <= seen <= 30 for seen in await asyncio.gather(*clients))
@@ -188,7 +203,7 @@ async def test_a_client_that_goes_away_ends_its_query(
     body = orjson.dumps({"sql": "SELECT * FROM range(1000000000000)", "max_rows": 10**15})
     limits = server._settings.model_copy(update={"query_max_rows": 10**15})  # pyright: ignore[reportPrivateUsage]
     server._settings = limits  # pyright: ignore[reportPrivateUsage]
-    for _ in range(MAX_QUERIES):
+    for _ in range(settings.sink.max_queries):
         reader, writer = await asyncio.open_connection(url.hostname, url.port)
         writer.write(
             b"POST /sql HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
