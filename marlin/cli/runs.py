@@ -11,9 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from marlin.cli.console import AsJson, out
-from marlin.cli.figures import budget_bar, grams, moment, spread, status
+from marlin.cli.figures import budget_bar, grams, milliseconds, moment, spread, status
 
 __all__ = ["register"]
+
+_OUTCOMES = {"stopped": "stopped", "already_finished": "had ended", "refused": "refused"}
 
 _WIDE = 120
 """Terminal columns from which on everything fits."""
@@ -24,7 +26,13 @@ SELECT run_id, status, reason, calls, input_tokens, output_tokens,
        CASE WHEN enable_environmental THEN carbon_budget_g END AS carbon_budget_g,
        CASE bound WHEN 'low' THEN carbon_g_low WHEN 'high' THEN carbon_g_high ELSE carbon_g END
            AS spent_g,
-       overshoot_g, project, coalesce(started_at, first_event_time) AS started_at, finished_at
+       command_id, command_reason, aborted_at AS commanded_at,
+       CASE WHEN command_id IS NULL THEN NULL
+            WHEN ack_outcome IS NOT NULL THEN 'acknowledged'
+            WHEN escalated_at IS NOT NULL THEN 'escalated'
+            ELSE 'unacknowledged' END AS acknowledgement,
+       ack_outcome, stopped_at, escalated_at, overshoot_g, overshoot_ms,
+       project, coalesce(started_at, first_event_time) AS started_at, finished_at
 FROM runs
 WHERE $1 IS NULL OR status = $1
 ORDER BY started_at DESC NULLS LAST, run_id
@@ -51,7 +59,10 @@ def runs(
     status: Annotated[Status | None, typer.Option(help="Only runs that stand so.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List runs: status, carbon with its range, budget.
+    """List runs: status, carbon with its range, budget, aborts and how they were obeyed.
+
+    An abort is acknowledged (with what was spent and how long it took beyond the budget),
+    unacknowledged, or escalated: unacknowledged beyond MARLIN_WORKER__ABORT_DEADLINE_S.
 
     Example: `marlin runs --status aborted`
     """
@@ -77,6 +88,7 @@ def _table(found: list[dict[str, Any]], *, wide: bool) -> Table:
     table.add_column("carbon", justify="right", no_wrap=True)
     table.add_column("budget", no_wrap=True)
     table.add_column("over by", justify="right", no_wrap=True)
+    table.add_column("abort", overflow="fold")
     if wide:
         table.add_column("range", justify="right", style="dim", no_wrap=True)
         table.add_column("calls", justify="right", no_wrap=True)
@@ -90,6 +102,7 @@ def _table(found: list[dict[str, Any]], *, wide: bool) -> Table:
             grams(run["carbon_g"]),
             budget_bar(run["spent_g"], run["carbon_budget_g"]),
             Text(grams(over_g) if over_g else "", style="red"),
+            _abort(run),
         ]
         if wide:
             cells += [
@@ -100,3 +113,19 @@ def _table(found: list[dict[str, Any]], *, wide: bool) -> Table:
             ]
         table.add_row(*cells)
     return table
+
+
+def _abort(run: dict[str, Any]) -> Text:
+    """How a run's abort stands; empty where none was commanded."""
+    match run["acknowledgement"]:
+        case None:
+            return Text("")
+        case "acknowledged":
+            text = Text(_OUTCOMES[run["ack_outcome"]], style="green")
+            if run["overshoot_ms"] is not None and run["ack_outcome"] == "stopped":
+                text.append(f" in {milliseconds(run['overshoot_ms'])}")
+            return text
+        case "escalated":
+            return Text(f"escalated {run['escalated_at']:%H:%M:%S}", style="bold red")
+        case _:
+            return Text(f"unacknowledged since {run['commanded_at']:%H:%M:%S}", style="yellow")
