@@ -179,7 +179,7 @@ class OtelSettings(_Group):
     Their tokens would else count twice where a framework repeats them."""
     remembered_spans: Annotated[int, Field(ge=1000)] = 50_000
     """Spans of each partition that are remembered [count], to know a span that comes again and
-    those around it; about 300 bytes each. A restart reads twice as many again."""
+    those around it; 500 bytes each at most. A restart reads twice as many again."""
 
 
 class Settings(BaseSettings):

@@ -10,14 +10,18 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from otel_spans import as_json, as_proto, chat, span
 from pipeline import PipelineProcess, eventually, read_all, unique_carbon, worker
 
 from marlin.broker.cluster import connect, create_topics
+from marlin.errors import ConfigurationError
 from marlin.schemas import DeadLetter, Usage
 from marlin.settings import OtelSettings, Settings
+from marlin.streams.otel.clients import prepare
+from marlin.streams.otel.splitting import split_spans
 from marlin.topics import Topics
 
 AGENTS = Path(__file__).parents[1] / "otel_agents.py"
@@ -93,8 +97,8 @@ async def test_traced_agents_are_metered_once_though_every_layer_repeats_their_t
     async with worker(settings):
         await eventually(lambda: topic_exists(settings))
         used = {
-            **await agents(settings, "otlp_proto", runs=8, seed=1),
-            **await agents(settings, "otlp_json", runs=8, seed=2),
+            **await agents(settings, "otlp_proto", runs=6, seed=1),
+            **await agents(settings, "otlp_json", runs=6, seed=2),
         }
         calls = sum(totals[0] for totals in used.values())
 
@@ -129,17 +133,18 @@ async def test_a_worker_killed_in_between_ends_exact(settings: Settings, tmp_pat
     await create_topics(settings)
     log = tmp_path / "worker.log"
     used: Ledger = {}
-    for seed in range(3):
+    for seed in (10, 11):
         process = PipelineProcess("worker", settings, log)
         await eventually(lambda: topic_exists(settings))
         before = len(await usages(settings))
-        used |= await agents(settings, "otlp_proto", runs=10, seed=10 + seed)
+        sending = asyncio.create_task(agents(settings, "otlp_proto", runs=8, seed=seed))
 
         async def grown(before: int = before) -> bool:
             return len(await usages(settings)) > before
 
         await eventually(grown)
         process.kill()
+        used |= await sending
     calls = sum(totals[0] for totals in used.values())
 
     async def all_counted() -> bool:
@@ -180,3 +185,18 @@ async def test_bad_records_are_dead_letters_and_stop_nothing(settings: Settings)
         "good": "reported",
         "missing": "missing",
     }
+
+
+async def test_a_codec_that_is_not_installed_is_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = reading_spans(settings)
+    cluster = await connect(settings)
+    await prepare(settings, cluster)
+    options = cluster.producer_options()
+    async with AIOKafkaProducer(**options, compression_type="gzip") as producer:
+        await producer.send_and_wait(settings.otel.topics[0], as_proto([chat(1)]))
+    monkeypatch.setattr("aiokafka.codec.has_gzip", lambda: False)
+
+    with pytest.raises(ConfigurationError, match=r"gzip.*set the exporter's compression to gzip"):
+        await asyncio.wait_for(split_spans(settings, cluster), timeout=60)
