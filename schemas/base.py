@@ -59,4 +59,11 @@ class Contract(BaseModel):
     Strict in JSON: a number in a string is not a number, a float is not a count.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        # A validator is built when it is first needed: building all takes longer than the rest of
+        # an agent's imports, which need half of them.
+        defer_build=True,
+    )

@@ -50,7 +50,8 @@ class RunStarted(Contract):
     task: Annotated[str, Field(max_length=4096)] | None = None
     tenant: Label | None = None
     project: Label | None = None
-    policy: Policy = Policy()
+    # Made without its validator, which then is not built before somebody needs it.
+    policy: Policy = Policy.model_construct()
 
 
 class RunFinished(Contract):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import orjson
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from marlin.schemas.base import Contract
 from marlin.schemas.carbon import Carbon, Lifecycle
@@ -20,9 +20,11 @@ Event = Annotated[Usage | RunStarted | RunFinished | AbortAcknowledged, Field(di
 CarbonRecord = Annotated[Carbon | Lifecycle, Field(discriminator="type")]
 """Anything the worker sends on the carbon topic."""
 
-EVENT: TypeAdapter[Event] = TypeAdapter(Event)
-EVENTS: TypeAdapter[list[Event]] = TypeAdapter(list[Event])
-CARBON_RECORDS: TypeAdapter[list[CarbonRecord]] = TypeAdapter(list[CarbonRecord])
+_LATER = ConfigDict(defer_build=True)
+
+EVENT: TypeAdapter[Event] = TypeAdapter(Event, config=_LATER)
+EVENTS: TypeAdapter[list[Event]] = TypeAdapter(list[Event], config=_LATER)
+CARBON_RECORDS: TypeAdapter[list[CarbonRecord]] = TypeAdapter(list[CarbonRecord], config=_LATER)
 
 
 def dump(record: Contract) -> bytes:

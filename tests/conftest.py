@@ -15,8 +15,13 @@ import pytest
 from brokers import RunningBroker
 from brokers.apache import ApacheKafka, ApacheKafkaError, missing_tools
 from brokers.embedded import embedded_broker
+from hypothesis import settings as hypothesis_settings
 
 from marlin.settings import KafkaSettings, Settings, SinkSettings, WorkerSettings
+
+# No test may fail for the machine being busy; the first example also builds a contract's validator.
+hypothesis_settings.register_profile("marlin", deadline=None)
+hypothesis_settings.load_profile("marlin")
 
 
 def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:

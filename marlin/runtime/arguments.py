@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import ValidationError
 
 from marlin.errors import ConfigurationError
 from marlin.schemas import Policy
-from marlin.settings import Settings
+
+if TYPE_CHECKING:
+    from marlin.settings import Settings
 
 __all__ = ["checked_policy", "environment_settings", "policy_of_budget"]
 
 
 def environment_settings() -> Settings:
     """The settings of the environment; raises `ConfigurationError` where one is invalid."""
+    # Imported here: pydantic-settings takes as long to import as all the rest.
+    from marlin.settings import Settings
+
     try:
         return Settings()
     except ValidationError as exc:

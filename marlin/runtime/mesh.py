@@ -7,7 +7,7 @@ import os
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from marlin.errors import CarbonBudgetExceededError, ConfigurationError
 from marlin.estimation import Estimator, default_estimator
@@ -22,7 +22,9 @@ from marlin.runtime.run import CarbonListener, Run, RunScope, WarningHandler
 from marlin.runtime.uplink import uplink_for
 from marlin.runtime.workflow import Waits, Workflow
 from marlin.schemas import Policy
-from marlin.settings import Settings
+
+if TYPE_CHECKING:
+    from marlin.settings import Settings
 
 __all__ = ["MeshFlow"]
 

@@ -16,7 +16,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from marlin.errors import CarbonBudgetExceededError, ConfigurationError, DataError
 from marlin.estimation import Estimator, default_estimator
@@ -34,8 +34,10 @@ from marlin.runtime.run import Run, RunScope, WarningHandler
 from marlin.runtime.stop import BudgetWarning
 from marlin.runtime.uplink import Uplink, uplink_for
 from marlin.schemas import Policy
-from marlin.settings import Settings
 from marlin.tokens import TokenUsage
+
+if TYPE_CHECKING:
+    from marlin.settings import Settings
 
 __all__ = [
     "AgentSpan",

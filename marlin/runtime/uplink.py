@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import atexit
 import sys
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from marlin.broker.running import find_running
 from marlin.errors import ConfigurationError
 from marlin.runtime.outgoing import OutgoingEvent
 from marlin.runtime.run import Run
-from marlin.settings import Settings
+
+if TYPE_CHECKING:
+    from marlin.settings import Settings
 
 __all__ = ["Uplink", "uplink_for"]
 
@@ -44,6 +45,9 @@ def uplink_for(settings: Settings, *, kafka: bool | None) -> Uplink | None:
     """
     if kafka is False:
         return None
+    # Imported here: what is only imported must not build what looks for a cluster.
+    from marlin.broker.running import find_running
+
     if settings.kafka.bootstrap_servers is None and find_running(settings.home_dir) is None:
         if kafka:
             raise ConfigurationError(

@@ -44,6 +44,19 @@ def test_importing_marlin_imports_nothing_else() -> None:
     assert not {"pydantic", *HEAVY} & set(loaded)
 
 
+@pytest.mark.parametrize("name", ["MeshFlow", "run", "instrument", "TokenUsage"])
+def test_using_a_name_imports_no_more_than_it_needs(name: str) -> None:
+    """pydantic-settings alone takes as long to import as everything else together."""
+    loaded = in_fresh_python(
+        f"from marlin import {name}\nprint(json.dumps(sorted(sys.modules)))",
+    )
+
+    unwanted = {"pydantic_settings", "opentelemetry", "openai", "anthropic", "langchain_core"}
+    assert {m.partition(".")[0] for m in loaded} & {*HEAVY, *unwanted} == set()
+    # Loaded by pydantic when the first validator is built.
+    assert "pydantic.plugin._loader" not in loaded
+
+
 def test_a_local_run_needs_none_of_the_pipelines_packages() -> None:
     loaded = in_fresh_python(
         "from marlin import MeshFlow\n"
