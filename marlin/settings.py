@@ -120,7 +120,10 @@ class SinkSettings(_Group):
     """Most records in one transaction. The default is DuckDB's row group: a full one is compressed
     once and skips the write-ahead log."""
     flush_interval_s: Annotated[float, Field(gt=0)] = 0.2
-    """Longest a record waits for its transaction [s]."""
+    """Longest a record waits for its transaction [s], unless a full batch is worth the wait."""
+    full_batch_wait_s: Annotated[float, Field(ge=0)] = 2.0
+    """While records come so fast that a batch fills within this time [s], it is waited for: a
+    record of a full batch costs less than half of the processor time. 0: never."""
     memory_limit_bytes: Annotated[int, Field(ge=256 * 1024 * 1024)] = 2 * 1024**3
     """What DuckDB may hold in memory, the sink and all queries together [bytes]; queries that
     need more spill to disk."""

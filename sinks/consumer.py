@@ -23,7 +23,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from marlin.broker.cluster import Cluster
 from marlin.broker.offsets import log_bounds
 from marlin.errors import BrokerError
-from marlin.settings import Settings
+from marlin.settings import Settings, SinkSettings
 from marlin.sinks.batch import Applied, Batch, TopicPartition
 from marlin.sinks.decode import Record, decode
 from marlin.sinks.duckdb_sink import SinkOutOfMemoryError
@@ -190,18 +190,24 @@ class SinkConsumer:
         limits = self._settings.sink
         chunks: list[Sequence[Record]] = []
         count = size = 0
-        until = time.monotonic() + limits.flush_interval_s
+        began = time.monotonic()
+        wait_s = limits.flush_interval_s
         while count < limits.batch_records and size < MAX_BATCH_BYTES:
-            wait_ms = max(0, int((until - time.monotonic()) * 1000))
+            wait_ms = max(0, int((began + wait_s - time.monotonic()) * 1000))
             fetched = await self._fetch(wait_ms, limits.batch_records - count)
             if fetched and not chunks:
-                until = time.monotonic() + limits.flush_interval_s
+                began = time.monotonic()
             for records in fetched:
                 chunks.append(records)
                 count += len(records)
-                size += sum(len(record.value or b"") for record in records)
-            if time.monotonic() >= until or (stop is not None and stop.is_set()):
+                size += sum([len(record.value or b"") for record in records])
+            waited_s = time.monotonic() - began
+            if stop is not None and stop.is_set():
                 break
+            if waited_s >= wait_s:
+                if not _fills(count, waited_s, limits):
+                    break
+                wait_s = limits.full_batch_wait_s
         return chunks
 
     async def _fetch(self, wait_ms: int, most: int) -> list[Sequence[Record]]:
@@ -255,6 +261,12 @@ class SinkConsumer:
             log.warning("topics were recreated: reading them from their beginning")
         self._identity = identity
         await self._begin()
+
+
+def _fills(count: int, waited_s: float, limits: SinkSettings) -> bool:
+    """Whether a batch that took `waited_s` to get `count` records is worth waiting for."""
+    left_s = limits.full_batch_wait_s - waited_s
+    return left_s > 0 and count * limits.full_batch_wait_s >= limits.batch_records * waited_s
 
 
 def _start(partition: KafkaPartition, known: int | None, begin: int, end: int) -> int:

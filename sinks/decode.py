@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -71,19 +71,31 @@ class _Decoder:
 
     def add(self, chunk: Sequence[Record]) -> None:
         topic = chunk[0].topic
-        read = {
-            self._topics.carbon: self._carbon,
-            self._topics.commands: self._command,
-            self._topics.deadletter: self._dead_letter,
-        }[topic]
-        for record in chunk:
-            try:
-                read(record)
-            except ValidationError as exc:
-                self._refuse(record, faults_of(exc))
-            except (DataError, ValueError) as exc:  # the latter: Unicode and numbers
-                self._refuse(record, str(exc))
+        if topic == self._topics.carbon:
+            self._add_derived(chunk)
+        else:
+            read = self._command if topic == self._topics.commands else self._dead_letter
+            for record in chunk:
+                self._try(read, record)
         self._next_offsets[TopicPartition(topic, chunk[0].partition)] = chunk[-1].offset + 1
+
+    def _add_derived(self, chunk: Sequence[Record]) -> None:
+        values, records = self._carbon_values, self._carbon_records
+        for record in chunk:
+            value = record.value
+            if value is not None and value.startswith(CARBON_PREFIX):
+                values.append(value)
+                records.append(record)
+            else:
+                self._try(self._other_derived, record)
+
+    def _try(self, read: Callable[[Record], None], record: Record) -> None:
+        try:
+            read(record)
+        except ValidationError as exc:
+            self._refuse(record, faults_of(exc))
+        except (DataError, ValueError) as exc:  # the latter: Unicode and numbers
+            self._refuse(record, str(exc))
 
     def batch(self) -> Batch:
         parsed = parse(self._carbon_values)
@@ -97,11 +109,12 @@ class _Decoder:
             next_offsets=self._next_offsets,
         )
 
-    def _carbon(self, record: Record) -> None:
+    def _other_derived(self, record: Record) -> None:
+        """A lifecycle record, or a carbon record in an unusual spelling."""
         value = record.value
         if value is None:
             raise DataError(_TOMBSTONE)
-        if not value.startswith(CARBON_PREFIX) and _is_lifecycle(value):
+        if _is_lifecycle(value):
             self._lifecycle.append(_lifecycle(value))
         else:
             self._carbon_values.append(value)
