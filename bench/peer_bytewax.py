@@ -37,7 +37,6 @@ source = KafkaSource(
     [spec["bootstrap"]],
     [spec["source"]],
     add_config={"fetch.wait.max.ms": "20"},
-    batch_size=5000,
 )
 stream = op.input("events", flow, source)
 keyed = op.key_on("run", stream, lambda message: message.key.decode())

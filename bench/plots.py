@@ -53,7 +53,7 @@ def scaling(found, path):
     sweeps = found["sweeps"]
     figure, all_axes = plt.subplots(1, len(sweeps), figsize=(3.4 * len(sweeps), 3.2), squeeze=False)
     for axes, (sweep, points) in zip(all_axes[0], sweeps.items(), strict=True):
-        labels = [label.replace(", broker on the", "\nbroker:") for label in points]
+        labels = [label.replace(", broker on the", "\nbroker on\nthe") for label in points]
         rates = [one["per_s"] / 1000 for one in points.values()]
         axes.bar(labels, rates, color=COLOUR)
         few = [one.get("few_active_per_s", 0) / 1000 for one in points.values()]

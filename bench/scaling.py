@@ -82,7 +82,8 @@ async def measure(point: Point, broker: Broker, folder: Path, count: int) -> Fig
         progress = await _run(point, broker, folder, settings, topics, events)
     finally:
         await delete_topics(settings)
-    spread = progress.after(first).until(first + count)
+    # Neither the beginning nor the last batches: what is under way at both ends is then alike.
+    spread = progress.between(first + 0.1 * count, first + 0.9 * count)
     figures = {
         "per_s": spread.per_s,
         "cpu_us": spread.cpu_us,
@@ -90,8 +91,8 @@ async def measure(point: Point, broker: Broker, folder: Path, count: int) -> Fig
         "rss_mb": progress.samples[-1].rss_bytes / 1e6,
     }
     if few:
-        figures["few_active_per_s"] = progress.after(first + count).per_s
-        figures["few_active_cpu_us"] = progress.after(first + count).cpu_us
+        active = progress.between(first + 1.1 * count, first + 1.9 * count)
+        figures |= {"few_active_per_s": active.per_s, "few_active_cpu_us": active.cpu_us}
     return figures
 
 

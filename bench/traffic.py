@@ -140,18 +140,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Progress:
-    """All samples of one measurement, from the first output on."""
+    """The samples of a measurement, from the first output on."""
 
     samples: list[Sample]
 
-    def after(self, outputs: int) -> Progress:
-        """From the first sample with more than `outputs`."""
-        return Progress([sample for sample in self.samples if sample.outputs > outputs])
-
-    def until(self, outputs: int) -> Progress:
-        """Up to the first sample with at least `outputs`."""
-        fewer = [sample for sample in self.samples if sample.outputs < outputs]
-        return Progress(self.samples[: len(fewer) + 1])
+    def between(self, first: float, last: float) -> Progress:
+        """From the sample that has `first` outputs to the one that has `last`."""
+        started = [sample for sample in self.samples if sample.outputs >= first]
+        fewer = [sample for sample in started if sample.outputs < last]
+        return Progress(started[: len(fewer) + 1])
 
     @property
     def events(self) -> int:
