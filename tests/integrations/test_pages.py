@@ -59,6 +59,8 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[None]:
     marlin.uninstrument()
 
 
+# Pydantic warns of how LiteLLM uses it.
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_code_of_the_page_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
