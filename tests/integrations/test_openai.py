@@ -117,6 +117,20 @@ def test_other_stream_options_of_the_caller_stay() -> None:
     assert asked == {"include_obfuscation": False, "include_usage": True}
 
 
+@pytest.mark.parametrize("asks", [True, False])
+def test_an_extra_body_counts_as_the_callers_wish(asks: bool) -> None:
+    metered, server = Metered(), fake.server()
+    extra = {"stream_options": {"include_usage": asks}, "seed": 7, "user": openai.Omit()}
+    with metered.run:
+        create = client(server).chat.completions.create
+        chunks = list(create(**ASKED, stream=True, extra_body=extra))
+    assert server.asked[0].body["stream_options"] == {"include_usage": True}
+    assert server.asked[0].body["seed"] == 7
+    assert "user" not in server.asked[0].body
+    assert len(chunks) == (6 if asks else 5)
+    assert metered.tokens == [REPORTED]
+
+
 def test_a_streamed_response_counts_what_it_reports() -> None:
     metered = Metered()
     with metered.run:

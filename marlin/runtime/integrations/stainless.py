@@ -156,7 +156,10 @@ class Instrumentation:
             if options.method.lower() != "post" or not isinstance(body, Mapping):
                 return None
             url = options.url.partition("?")[0]
-            outgoing = self._package.outgoing(client, url, cast(Mapping[str, Any], body))
+            # `extra_body` goes out on top of what the method's arguments say.
+            extra: Mapping[str, Any] = options.extra_json or {}
+            sent = {**cast(Mapping[str, Any], body), **extra}
+            outgoing = self._package.outgoing(client, url, sent)
             if outgoing is None:
                 return None
             call = begin(
@@ -239,7 +242,8 @@ class _Sent:
             self._parsed(parsed)
             return theirs(parsed) if callable(theirs) else parsed
 
-        sent = {} if body is None else {"json_data": body}
+        # Empty, not absent: the package drops what is marked as omitted while it merges.
+        sent = {} if body is None else {"json_data": body, "extra_json": {}}
         return options.model_copy(update={"post_parser": post_parser, **sent})
 
     def _parsed(self, parsed: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -167,7 +166,6 @@ def test_a_dropped_stream_is_settled_at_the_next_call_and_only_then() -> None:
         call, reader = a_call(), Reader()
         call.keep_open(lambda: call.partial(lambda: REPORTED), reader)
         del reader
-        gc.collect()
         assert metered.usage == []
         a_call().fail()
         assert metered.tokens == [(1743, 512, 0, 120, 70, "partial")]
@@ -180,7 +178,6 @@ def test_a_stream_that_was_read_is_not_settled_again_when_it_is_dropped() -> Non
         call.keep_open(lambda: call.partial(failing), reader)
         call.finish(lambda: REPORTED)
         del reader
-        gc.collect()
         a_call().fail()
     assert metered.tokens == [(1743, 512, 0, 120, 70, "reported")]
 
@@ -192,11 +189,9 @@ def test_the_last_reader_of_a_call_is_the_one_that_matters() -> None:
         call.keep_open(lambda: call.partial(failing), raw)
         call.keep_open(lambda: call.partial(lambda: REPORTED), stream)
         del raw
-        gc.collect()
         a_call().fail()
         assert metered.usage == []
         del stream
-        gc.collect()
     assert metered.tokens == [(1743, 512, 0, 120, 70, "partial")]
 
 
