@@ -200,3 +200,33 @@ async def test_a_codec_that_is_not_installed_is_named(
 
     with pytest.raises(ConfigurationError, match=r"gzip.*set the exporter's compression to gzip"):
         await asyncio.wait_for(split_spans(settings, cluster), timeout=60)
+
+
+async def test_an_internal_topic_that_was_deleted_begins_anew(apache_settings: Settings) -> None:
+    settings = reading_spans(apache_settings, hold_back_s=0.5)
+    internal = Topics(settings.kafka.topic_prefix).spans
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka.bootstrap_servers)
+    await admin.start()
+
+    async def is_gone() -> bool:
+        return internal not in await admin.list_topics()
+
+    try:
+        for number in (1, 2):
+            async with worker(settings):
+                await eventually(lambda: topic_exists(settings))
+                await write(settings, [as_proto([chat(number, marlin__run_id="run")])])
+
+                async def counted(number: int = number) -> bool:
+                    return len(await usages(settings)) == number
+
+                await eventually(counted)
+            await admin.delete_topics([internal])
+            await eventually(is_gone)
+    finally:
+        await admin.close()
+    # The same offset twice, in two logs of one name.
+    first, second = await usages(settings)
+    assert (first.seq, second.seq) == (0, 0)
+    assert first.producer_id.rpartition(":")[0] == second.producer_id.rpartition(":")[0]
+    assert first.producer_id != second.producer_id
