@@ -151,7 +151,9 @@ class Backlog:
                 return
             spill.append(self._chunk)
             self._chunk_end, self._chunk_size = spill.end, len(self._chunk)
-        while records := self._take_from_memory():
+        # No more than there is now: agents may add as fast as this takes away.
+        for _ in range(0, len(self._buffer), CHUNK_EVENTS):
+            records = self._take_from_memory()
             written = 0
             try:
                 written = spill.append(records)
