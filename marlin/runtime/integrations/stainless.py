@@ -243,7 +243,7 @@ class _Sent:
             return theirs(parsed) if callable(theirs) else parsed
 
         # Empty, not absent: the package drops what is marked as omitted while it merges.
-        sent = {} if body is None else {"json_data": body, "extra_json": {}}
+        sent: dict[str, Any] = {} if body is None else {"json_data": body, "extra_json": {}}
         return options.model_copy(update={"post_parser": post_parser, **sent})
 
     def _parsed(self, parsed: Any) -> None:
