@@ -56,7 +56,7 @@ BENCH_VENV := .venv-bench
 BENCH_INSTALLED := $(BENCH_VENV)/.installed
 BENCH_LOCK := requirements/bench.lock
 # apache or embedded, and what to measure (all of it if empty): throughput scaling latency steps
-# sink sdk recovery
+# sink sdk recovery; ledger only when named
 BROKER ?= apache
 BENCH ?=
 
