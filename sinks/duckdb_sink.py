@@ -152,6 +152,7 @@ class DuckDBSink:
                 merge.MERGE_RUNS,
                 merge.MERGE_AGENTS,
                 merge.MERGE_HOURLY,
+                merge.MERGE_DAILY,
             ):
                 self._connection.execute(statement)
         finally:

@@ -15,7 +15,8 @@ from marlin.sinks.identity import Identity
 __all__ = ["Holdings", "Inventory", "Read", "irrecoverable", "take_inventory"]
 
 _ROWS = ("events", "runs", "agents", "hourly", "commands", "dead_letters")
-_BOOKKEEPING = frozenset({"schema_versions", "sources", "positions"})
+_BOOKKEEPING = frozenset({"schema_versions", "sources", "positions", "daily"})
+"""`daily` adds up the same events as `hourly`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The SQL that adds a batch to the aggregates.
 
-Generated, because the sums of `runs`, `agents` and `hourly` are the same columns thrice. The
+Generated, because the sums of `runs`, `agents`, `hourly` and `daily` are the same columns. The
 batch is visible as `batch_usages` (columns of `marlin.sinks.carbon_table.SCHEMA`, and
 `source_id`), `batch_runs`, `batch_commands` and `batch_positions`.
 """
@@ -20,6 +20,7 @@ __all__ = [
     "INSERT_REFUSALS",
     "MERGE_AGENTS",
     "MERGE_COMMANDS",
+    "MERGE_DAILY",
     "MERGE_HOURLY",
     "MERGE_POSITIONS",
     "MERGE_RUNS",
@@ -28,7 +29,7 @@ __all__ = [
 ]
 
 SUMS: Final = ("calls", *TOKENS, *FOOTPRINT)
-"""Columns that are summed in `runs`, `agents` and `hourly`, beside the cost."""
+"""Columns that are summed in the aggregates, beside the cost."""
 
 _SUM_OF_BATCH = ", ".join(
     [
@@ -93,20 +94,25 @@ MERGE_AGENTS: Final = _merge(
     ("run_id", "agent_id", *_SPAN_NAMES, *SUMS, "cost_usd"),
 )
 
-_HOUR_KEY = (
-    *("hour", "tenant", "project", "provider", "model", "region"),
-    *("usage_quality", "codes", "method", "factors"),
-)
+_ACCOUNT = ("tenant", "project", "provider", "model", "region")
+_ESTIMATE = ("usage_quality", "codes", "method", "factors")
 
-MERGE_HOURLY: Final = _merge(
-    "hourly",
-    "SELECT date_trunc('hour', time) AS hour, tenant, project, provider, model, region, "
-    "usage_quality, array_to_string(quality, ',') AS codes, method, factors, "
-    f"{_SUM_OF_BATCH} FROM batch_usages GROUP BY ALL",
-    " AND ".join(f"t.{name} IS NOT DISTINCT FROM b.{name}" for name in _HOUR_KEY),
-    _ADD,
-    (*_HOUR_KEY, *SUMS, "cost_usd"),
-)
+
+def _merge_period(table: str, period: str, begin: str) -> str:
+    key = (period, *_ACCOUNT, *_ESTIMATE)
+    return _merge(
+        table,
+        f"SELECT {begin} AS {period}, {', '.join(_ACCOUNT)}, usage_quality, "
+        f"array_to_string(quality, ',') AS codes, method, factors, {_SUM_OF_BATCH} "
+        "FROM batch_usages GROUP BY ALL",
+        " AND ".join(f"t.{name} IS NOT DISTINCT FROM b.{name}" for name in key),
+        _ADD,
+        (*key, *SUMS, "cost_usd"),
+    )
+
+
+MERGE_HOURLY: Final = _merge_period("hourly", "hour", "date_trunc('hour', time)")
+MERGE_DAILY: Final = _merge_period("daily", "day", "(time AT TIME ZONE 'UTC')::DATE")
 
 _FIRST_TOLD = ", ".join(
     f"arg_min({name}, source_offset) FILTER ({name} IS NOT NULL) AS {name}"

@@ -96,6 +96,72 @@ SELECT date_trunc('hour', event_time) AS hour, tenant, project, provider, model,
     sum(cost_usd) AS cost_usd
 FROM events GROUP BY ALL ORDER BY hour;
 
+CREATE TABLE daily (
+    day DATE NOT NULL,
+    tenant VARCHAR,
+    project VARCHAR,
+    provider VARCHAR NOT NULL,
+    model VARCHAR NOT NULL,
+    region VARCHAR NOT NULL,
+    usage_quality VARCHAR NOT NULL,
+    codes VARCHAR NOT NULL,
+    method VARCHAR NOT NULL,
+    factors VARCHAR NOT NULL,
+    calls BIGINT NOT NULL,
+    input_tokens BIGINT NOT NULL,
+    cache_read_tokens BIGINT NOT NULL,
+    cache_write_tokens BIGINT NOT NULL,
+    output_tokens BIGINT NOT NULL,
+    reasoning_tokens BIGINT NOT NULL,
+    energy_wh DOUBLE NOT NULL,
+    energy_wh_low DOUBLE NOT NULL,
+    energy_wh_high DOUBLE NOT NULL,
+    carbon_g DOUBLE NOT NULL,
+    carbon_g_low DOUBLE NOT NULL,
+    carbon_g_high DOUBLE NOT NULL,
+    embodied_g DOUBLE NOT NULL,
+    embodied_g_low DOUBLE NOT NULL,
+    embodied_g_high DOUBLE NOT NULL,
+    water_ml DOUBLE NOT NULL,
+    water_ml_low DOUBLE NOT NULL,
+    water_ml_high DOUBLE NOT NULL,
+    cost_usd DOUBLE
+);
+COMMENT ON TABLE daily IS 'Totals per day, account, and how they were estimated: small, and kept when old events are removed.';
+COMMENT ON COLUMN daily.day IS 'Day of event_time (UTC).';
+COMMENT ON COLUMN daily.tenant IS 'Tenant.';
+COMMENT ON COLUMN daily.project IS 'Project.';
+COMMENT ON COLUMN daily.provider IS 'Provider.';
+COMMENT ON COLUMN daily.model IS 'Model.';
+COMMENT ON COLUMN daily.region IS 'Region, as told by the runtime.';
+COMMENT ON COLUMN daily.usage_quality IS 'How the token counts came about: reported, partial, estimated, missing.';
+COMMENT ON COLUMN daily.codes IS 'Codes that say what was assumed, as in events.quality, with commas between them.';
+COMMENT ON COLUMN daily.method IS 'Version of the estimation method.';
+COMMENT ON COLUMN daily.factors IS 'Version of the factor set.';
+COMMENT ON COLUMN daily.calls IS 'Model calls of the day [count].';
+COMMENT ON COLUMN daily.input_tokens IS 'Fresh input tokens of the day: computed, not served from a cache, not stored in one [count].';
+COMMENT ON COLUMN daily.cache_read_tokens IS 'Input tokens of the day that were served from a cache [count].';
+COMMENT ON COLUMN daily.cache_write_tokens IS 'Input tokens of the day that were computed and stored in a cache [count].';
+COMMENT ON COLUMN daily.output_tokens IS 'Output tokens of the day, reasoning included [count].';
+COMMENT ON COLUMN daily.reasoning_tokens IS 'Reasoning tokens of the day, part of output_tokens [count].';
+COMMENT ON COLUMN daily.energy_wh IS 'Energy of the data centre of the day, central estimate [Wh].';
+COMMENT ON COLUMN daily.energy_wh_low IS 'Energy of the data centre of the day, low end estimate [Wh].';
+COMMENT ON COLUMN daily.energy_wh_high IS 'Energy of the data centre of the day, high end estimate [Wh].';
+COMMENT ON COLUMN daily.carbon_g IS 'Operational carbon, location-based of the day, central estimate [gCO2e].';
+COMMENT ON COLUMN daily.carbon_g_low IS 'Operational carbon, location-based of the day, low end estimate [gCO2e].';
+COMMENT ON COLUMN daily.carbon_g_high IS 'Operational carbon, location-based of the day, high end estimate [gCO2e].';
+COMMENT ON COLUMN daily.embodied_g IS 'Embodied carbon of the hardware, apart from carbon_g of the day, central estimate [gCO2e].';
+COMMENT ON COLUMN daily.embodied_g_low IS 'Embodied carbon of the hardware, apart from carbon_g of the day, low end estimate [gCO2e].';
+COMMENT ON COLUMN daily.embodied_g_high IS 'Embodied carbon of the hardware, apart from carbon_g of the day, high end estimate [gCO2e].';
+COMMENT ON COLUMN daily.water_ml IS 'Water of the day, central estimate [mL].';
+COMMENT ON COLUMN daily.water_ml_low IS 'Water of the day, low end estimate [mL].';
+COMMENT ON COLUMN daily.water_ml_high IS 'Water of the day, high end estimate [mL].';
+COMMENT ON COLUMN daily.cost_usd IS 'Cost of the day as far as runtimes told it [USD]; NULL: nothing told.';
+
+INSERT INTO daily BY NAME
+SELECT (hour AT TIME ZONE 'UTC')::DATE AS day, * EXCLUDE hour REPLACE (sum(calls)::BIGINT AS calls, sum(input_tokens)::BIGINT AS input_tokens, sum(cache_read_tokens)::BIGINT AS cache_read_tokens, sum(cache_write_tokens)::BIGINT AS cache_write_tokens, sum(output_tokens)::BIGINT AS output_tokens, sum(reasoning_tokens)::BIGINT AS reasoning_tokens, sum(energy_wh) AS energy_wh, sum(energy_wh_low) AS energy_wh_low, sum(energy_wh_high) AS energy_wh_high, sum(carbon_g) AS carbon_g, sum(carbon_g_low) AS carbon_g_low, sum(carbon_g_high) AS carbon_g_high, sum(embodied_g) AS embodied_g, sum(embodied_g_low) AS embodied_g_low, sum(embodied_g_high) AS embodied_g_high, sum(water_ml) AS water_ml, sum(water_ml_low) AS water_ml_low, sum(water_ml_high) AS water_ml_high, sum(cost_usd) AS cost_usd)
+FROM hourly GROUP BY ALL ORDER BY day;
+
 CREATE MACRO quality_tier(codes) AS CASE
     WHEN regexp_matches(codes, '(^|,)(model_unknown|model_class|region_world|intensity_world)(,|$)') THEN 5
     WHEN regexp_matches(codes, '(^|,)parameters_undisclosed(,|$)') THEN 4
@@ -229,7 +295,7 @@ COMMENT ON COLUMN agent_summary.carbon_g_per_call IS 'Operational carbon of a ca
 
 CREATE VIEW daily_footprint AS
 SELECT
-    date_trunc('day', hour)::DATE AS day,
+    day,
     tenant,
     project,
     sum(calls)::BIGINT AS calls,
@@ -251,7 +317,7 @@ SELECT
     sum(water_ml_high) / 1e3 AS water_l_high,
     sum(carbon_g) / nullif(sum(energy_wh), 0) * 1000 AS intensity_g_per_kwh,
     sum(cost_usd) AS cost_usd
-FROM hourly GROUP BY ALL;
+FROM daily GROUP BY ALL;
 COMMENT ON VIEW daily_footprint IS 'One row per day (UTC), tenant and project. Adds up to the ledger.';
 COMMENT ON COLUMN daily_footprint.day IS 'Day (UTC).';
 COMMENT ON COLUMN daily_footprint.tenant IS 'Tenant; NULL: none told.';
@@ -299,7 +365,7 @@ SELECT
     sum(carbon_g) AS carbon_g,
     sum(carbon_g) / nullif(sum(energy_wh), 0) * 1000 AS intensity_g_per_kwh,
     sum(cost_usd) AS cost_usd
-FROM hourly GROUP BY ALL;
+FROM daily GROUP BY ALL;
 COMMENT ON VIEW model_comparison IS 'One row per provider and model, over all time: what a call and a thousand output tokens cost.';
 COMMENT ON COLUMN model_comparison.provider IS 'Provider.';
 COMMENT ON COLUMN model_comparison.model IS 'Model.';
@@ -325,8 +391,8 @@ COMMENT ON COLUMN model_comparison.cost_usd IS 'Cost as far as runtimes told it 
 
 CREATE VIEW scope3_category1 AS
 SELECT
-    date_trunc('month', hour)::DATE AS period_start,
-    (date_trunc('month', hour) + INTERVAL 1 MONTH - INTERVAL 1 DAY)::DATE AS period_end,
+    period_start,
+    (period_start + INTERVAL 1 MONTH - INTERVAL 1 DAY)::DATE AS period_end,
     'Scope 3' AS scope,
     '1 Purchased goods and services' AS category,
     'average-data' AS calculation_method,
@@ -361,7 +427,10 @@ SELECT
     sum(water_ml_low) / 1e3 AS water_l_low,
     sum(water_ml_high) / 1e3 AS water_l_high,
     0.0 AS primary_data_share
-FROM hourly GROUP BY ALL;
+FROM (
+    SELECT date_trunc('month', day)::DATE AS period_start, * EXCLUDE day REPLACE (sum(calls)::BIGINT AS calls, sum(input_tokens)::BIGINT AS input_tokens, sum(cache_read_tokens)::BIGINT AS cache_read_tokens, sum(cache_write_tokens)::BIGINT AS cache_write_tokens, sum(output_tokens)::BIGINT AS output_tokens, sum(reasoning_tokens)::BIGINT AS reasoning_tokens, sum(energy_wh) AS energy_wh, sum(energy_wh_low) AS energy_wh_low, sum(energy_wh_high) AS energy_wh_high, sum(carbon_g) AS carbon_g, sum(carbon_g_low) AS carbon_g_low, sum(carbon_g_high) AS carbon_g_high, sum(embodied_g) AS embodied_g, sum(embodied_g_low) AS embodied_g_low, sum(embodied_g_high) AS embodied_g_high, sum(water_ml) AS water_ml, sum(water_ml_low) AS water_ml_low, sum(water_ml_high) AS water_ml_high, sum(cost_usd) AS cost_usd)
+    FROM daily GROUP BY ALL
+) GROUP BY ALL;
 COMMENT ON VIEW scope3_category1 IS 'GHG Protocol Scope 3, Category 1: purchased inference, one row per month, account, model, place, method and factor set.';
 COMMENT ON COLUMN scope3_category1.period_start IS 'First day of the month (UTC).';
 COMMENT ON COLUMN scope3_category1.period_end IS 'Last day of the month (UTC), inclusive.';
@@ -459,7 +528,7 @@ SELECT
     unknown_region_calls
 FROM (
     SELECT
-        date_trunc('month', hour)::DATE AS period_start,
+        period_start,
         quality_tier(codes) AS quality_tier,
         usage_quality,
         sum(calls)::BIGINT AS calls,
@@ -470,7 +539,11 @@ FROM (
             AS unknown_model_calls,
         coalesce(sum(calls) FILTER (regexp_matches(codes, '(^|,)region_world(,|$)')), 0)::BIGINT
             AS unknown_region_calls
-    FROM hourly GROUP BY ALL
+    FROM (
+        SELECT date_trunc('month', day)::DATE AS period_start, codes, usage_quality,
+            sum(calls)::BIGINT AS calls, sum(input_tokens)::BIGINT AS input_tokens, sum(cache_read_tokens)::BIGINT AS cache_read_tokens, sum(cache_write_tokens)::BIGINT AS cache_write_tokens, sum(output_tokens)::BIGINT AS output_tokens, sum(reasoning_tokens)::BIGINT AS reasoning_tokens, sum(energy_wh) AS energy_wh, sum(energy_wh_low) AS energy_wh_low, sum(energy_wh_high) AS energy_wh_high, sum(carbon_g) AS carbon_g, sum(carbon_g_low) AS carbon_g_low, sum(carbon_g_high) AS carbon_g_high, sum(embodied_g) AS embodied_g, sum(embodied_g_low) AS embodied_g_low, sum(embodied_g_high) AS embodied_g_high, sum(water_ml) AS water_ml, sum(water_ml_low) AS water_ml_low, sum(water_ml_high) AS water_ml_high, sum(cost_usd) AS cost_usd
+        FROM daily GROUP BY ALL
+    ) GROUP BY ALL
 );
 COMMENT ON VIEW data_quality IS 'One row per month, tier of data quality and quality of the token counts: how much of the footprint rests on what.';
 COMMENT ON COLUMN data_quality.period_start IS 'First day of the month (UTC).';

@@ -29,6 +29,7 @@ TABLES = {
     "runs": "SELECT * FROM runs ORDER BY run_id",
     "agents": "SELECT * FROM agents ORDER BY run_id, agent_id",
     "hourly": "SELECT * FROM hourly ORDER BY ALL",
+    "daily": "SELECT * FROM daily ORDER BY ALL",
     "commands": "SELECT * FROM commands ORDER BY command_id",
     "dead_letters": "SELECT * EXCLUDE (ingested_at) FROM dead_letters "
     "ORDER BY topic, source_partition, source_offset",
