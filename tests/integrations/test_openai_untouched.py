@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Generator
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from integrations.fakes import openai as fake
@@ -75,6 +76,25 @@ def test_a_client_made_before_is_metered_and_let_go_again() -> None:
         marlin.uninstrument("openai")
         made_before.chat.completions.create(**ASKED)
     assert metered.tokens == [REPORTED]
+
+
+def test_a_stream_begun_before_is_still_counted() -> None:
+    metered = Metered()
+    with metered.run:
+        stream = client(fake.server()).chat.completions.create(**ASKED, stream=True)
+        marlin.uninstrument("openai")
+        assert len(list(stream)) == 5
+    assert metered.tokens == [REPORTED]
+
+
+def test_clients_of_either_http_package_are_metered() -> None:
+    metered, server = Metered(), fake.server()
+    with metered.run:
+        other = openai.OpenAI(api_key="k", http_client=server.client(httpx2), max_retries=0)
+        with other.chat.completions.create(**ASKED, stream=True) as stream:
+            next(iter(stream))
+        other.chat.completions.create(**ASKED)
+    assert metered.tokens == [(4, 0, 0, 0, 0, "partial"), REPORTED]
 
 
 def test_somebody_elses_replacement_above_ours_stays_and_counts_once_again() -> None:
