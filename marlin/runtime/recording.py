@@ -21,7 +21,7 @@ __all__ = ["Recorder"]
 KNOWN_NAMES = 10_000
 """Combinations of agent, model, provider and region that are remembered as valid [count]."""
 
-_QUALITIES = frozenset(get_args(UsageQuality))
+_QUALITIES = get_args(UsageQuality)
 _INFINITE = float("inf")
 
 
@@ -50,6 +50,9 @@ class Recorder:
 
         Raises `DataError` for counts or names that the contract refuses.
         """
+        fresh, read = tokens.input_tokens, tokens.cache_read_tokens
+        written = tokens.cache_write_tokens
+        output, reasoning, cost_usd = tokens.output_tokens, tokens.reasoning_tokens, tokens.cost_usd
         call = RecordedCall(
             self._origin,
             0,
@@ -58,24 +61,32 @@ class Recorder:
             provider,
             model,
             region,
-            tokens.input_tokens,
-            tokens.cache_read_tokens,
-            tokens.cache_write_tokens,
-            tokens.output_tokens,
-            tokens.reasoning_tokens,
+            fresh,
+            read,
+            written,
+            output,
+            reasoning,
             latency_s,
-            tokens.cost_usd,
+            cost_usd,
             tokens.quality,
         )
-        if not (_has_plain_numbers(call) and self._has_known_names(call)):
+        try:
+            is_known = (agent_id, model, provider, region) in self._known
+        except TypeError:  # a list for a name, say
+            is_known = False
+        if not (
+            is_known
+            and type(fresh) is type(read) is type(written) is type(output) is type(reasoning) is int
+            and 0 <= fresh <= MAX_TOKENS
+            and 0 <= read <= MAX_TOKENS
+            and 0 <= written <= MAX_TOKENS
+            and 0 <= reasoning <= output <= MAX_TOKENS
+            and (latency_s is None or _is_plain(latency_s))
+            and (cost_usd is None or _is_plain(cost_usd))
+            and tokens.quality in _QUALITIES
+        ):
             self._judge(call)
         return call
-
-    def _has_known_names(self, call: RecordedCall) -> bool:
-        try:
-            return (call.agent_id, call.model, call.provider, call.region) in self._known
-        except TypeError:  # a list for a name, say
-            return False
 
     def _judge(self, call: RecordedCall) -> None:
         try:
@@ -92,24 +103,5 @@ class Recorder:
         self._known.add((call.agent_id, call.model, call.provider, call.region))
 
 
-def _has_plain_numbers(call: RecordedCall) -> bool:
-    """Whether the contract would take every number as it is. False: it has to be asked."""
-    return (
-        type(call.input_tokens) is int
-        and type(call.output_tokens) is int
-        and type(call.cache_read_tokens) is int
-        and type(call.cache_write_tokens) is int
-        and type(call.reasoning_tokens) is int
-        and 0 <= call.input_tokens <= MAX_TOKENS
-        and 0 <= call.cache_read_tokens <= MAX_TOKENS
-        and 0 <= call.cache_write_tokens <= MAX_TOKENS
-        and 0 <= call.reasoning_tokens <= call.output_tokens <= MAX_TOKENS
-        and _is_plain(call.latency_s)
-        and _is_plain(call.cost_usd)
-        and type(call.usage_quality) is str
-        and call.usage_quality in _QUALITIES
-    )
-
-
-def _is_plain(value: float | None) -> bool:
-    return value is None or (type(value) is float and 0 <= value < _INFINITE)
+def _is_plain(value: float) -> bool:
+    return type(value) is float and 0 <= value < _INFINITE

@@ -389,8 +389,7 @@ class Run:
     ) -> CarbonEvent | None:
         by = self._estimator.coefficients(made.model, made.provider, made.region, made.time)
         taken = by.ranged(
-            *(made.input_tokens, made.cache_read_tokens),
-            *(made.cache_write_tokens, made.output_tokens),
+            made.input_tokens, made.cache_read_tokens, made.cache_write_tokens, made.output_tokens
         )
         with self._lock:
             if settled is not None:
