@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import logging
 import os
 import sys
@@ -470,6 +471,13 @@ async def test_modules_that_hold_the_functions_get_ours_and_theirs_back() -> Non
     try:
         marlin.instrument("litellm")
         marlin.instrument("litellm")
+        asynchronous = [
+            inspect.iscoroutinefunction(one)
+            for one in (
+                *(litellm.completion, litellm.acompletion),
+                *(litellm.embedding, litellm.aembedding),
+            )
+        ]
         with metered.run:
             vars(module)["completion"](messages=MESSAGES, **GPT)
             await vars(module)["ask"](messages=MESSAGES, **GPT)
@@ -479,6 +487,7 @@ async def test_modules_that_hold_the_functions_get_ours_and_theirs_back() -> Non
         del sys.modules["an_agent"]
 
     assert metered.tokens == [READ_FROM_CACHE] * 2
+    assert asynchronous == [False, True, False, True]
     assert left == originals == (litellm.completion, litellm.acompletion)
 
 

@@ -10,6 +10,7 @@ by a callback once LiteLLM has logged it.
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -147,14 +148,20 @@ def _checked(
 ) -> Callable[..., Any]:
     """Refused where the run must stop, before LiteLLM does anything; counted elsewhere."""
 
-    # A coroutine is asked for here and awaited later: refusing it now is early enough.
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
         if replacement.active:
             _check()
         return original(*args, **kwargs)
 
-    return call
+    @functools.wraps(original)
+    async def acall(*args: Any, **kwargs: Any) -> Any:
+        if replacement.active:
+            _check()
+        return await original(*args, **kwargs)
+
+    # Frameworks ask which of the two a function is.
+    return acall if inspect.iscoroutinefunction(original) else call
 
 
 def _check() -> None:
