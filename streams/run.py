@@ -13,7 +13,7 @@ import orjson
 from marlin import budget, totals
 from marlin.errors import StateError
 from marlin.schemas import AbortAcknowledged, Policy, RunFinished, RunStarted
-from marlin.streams.sequence import SequenceWindow
+from marlin.streams.sequence import SequenceWindow, window_of
 from marlin.totals import Totals
 
 __all__ = ["OTHER_AGENTS", "Breach", "Run"]
@@ -163,7 +163,7 @@ class Run:
         if window is None:
             if len(self.producers) >= MAX_PRODUCERS:
                 self.producers.pop(next(iter(self.producers)))
-            window = self.producers[call.producer_id] = SequenceWindow()
+            window = self.producers[call.producer_id] = window_of(call.producer_id)()
         if window.accept(call.seq):
             return True
         self.duplicates += 1
@@ -243,7 +243,7 @@ class Run:
         if policy is not None:
             run._terms = _terms(orjson.dumps(policy))
         run.agents = {intern(agent_id): Totals.load(t) for agent_id, t in agents.items()}
-        run.producers = {name: SequenceWindow.load(q) for name, q in producers.items()}
+        run.producers = {name: window_of(name).load(q) for name, q in producers.items()}
         run._watch()
         return run
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-__all__ = ["SequenceWindow"]
+__all__ = ["POSITIONED", "PositionWindow", "SequenceWindow", "window_of"]
+
+POSITIONED = "otlp:"
+"""Begins the id of producers whose numbers are positions in a log (`marlin.streams.otel`)."""
+
 
 MAX_GAPS = 64
 """Gaps remembered per producer and run; beyond it the oldest is given up as lost for good."""
@@ -57,3 +61,22 @@ class SequenceWindow:
         window.next = dumped[0]
         window.gaps = tuple((start, end) for start, end in dumped[1])
         return window
+
+
+class PositionWindow(SequenceWindow):
+    """Of a producer whose numbers are positions in a log: they only rise, and what lies between
+    two of them belongs to other runs. Whatever is not above all seen is a duplicate."""
+
+    __slots__ = ()
+
+    def accept(self, seq: int) -> bool:
+        """Whether `seq` is new. True at most once per number."""
+        if seq < self.next:
+            return False
+        self.next = seq + 1
+        return True
+
+
+def window_of(producer_id: str) -> type[SequenceWindow]:
+    """The kind of window for the numbers of a producer."""
+    return PositionWindow if producer_id.startswith(POSITIONED) else SequenceWindow

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marlin.streams.sequence import MAX_GAPS, SequenceWindow
+from marlin.streams.sequence import MAX_GAPS, SequenceWindow, window_of
 
 
 def accepted(numbers: list[int]) -> list[int]:
@@ -71,3 +71,14 @@ def test_dumping_in_the_middle_changes_nothing(numbers: list[int], at: int) -> N
     whole = SequenceWindow()
     assert got == [whole.accept(n) for n in numbers]
     assert window.dump() == whole.dump()
+
+
+def test_positions_in_a_log_have_no_gaps() -> None:
+    window = window_of("otlp:3:abc")()
+
+    assert [window.accept(seq) for seq in (7, 900, 7, 8, 899, 900, 901)] == [
+        *(True, True, False, False, False, False, True)
+    ]
+    assert window_of("otlp:3:abc").load(window.dump()).gaps == ()
+    assert window_of("otlp:3:abc").load(window.dump()).accept(901) is False
+    assert window_of("a-runtime") is SequenceWindow
