@@ -3,10 +3,10 @@
     python bench/sdk.py                # tables
     python bench/sdk.py --json         # one line for machines
 
-Calls are recorded in the agent's thread in bursts of 100 with pauses of 10 ms: with no broker, with
-an embedded broker that takes the events, and with one that has gone away; "after a pause" is one
-call every 2 ms, with cold caches. CPU time is the thread's own (what recording costs the agent, the
-reading of the clock included), wall time includes what else runs on the machine. Imports and
+Calls are recorded in the agent's thread in bursts of 1000 with pauses of 0.1 s: with no broker,
+with an embedded broker that takes the events, and with one that has gone away; "after a pause" is
+one call every 2 ms, with cold caches. CPU time is the thread's own (what recording costs the agent,
+the reading of the clock included), wall time includes what else runs on the machine. Imports and
 start-up are measured in fresh processes, best of many; `start-up` is a run entered, a call recorded
 and the run left, after the import.
 """
@@ -44,7 +44,7 @@ from crowd import from_tasks, from_threads
 POLICY = Policy(carbon_budget_g=1e9, warn_at=(0.5, 0.9))
 USAGE = TokenUsage(1200, 300, 2000, cost_usd=0.004)
 CALL = {"model": "gpt-4o", "provider": "openai", "region": "us-east-1"}
-BURST_CALLS, PAUSE_S = 100, 0.01
+BURST_CALLS, PAUSE_S = 1000, 0.1
 WARM_UP = 500
 EVENTS_IN_MEMORY = 100_000
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -26,6 +26,7 @@ from marlin.runtime.call import Call
 from marlin.runtime.carbon_event import CarbonEvent
 from marlin.runtime.forecast import CallForecaster
 from marlin.runtime.outgoing import Announcement, Origin, OutgoingEvent, RecordedCall
+from marlin.runtime.ports import CarbonListener, EventSink, RunScope, WarningHandler
 from marlin.runtime.recording import Recorder
 from marlin.runtime.result import RunStatus
 from marlin.runtime.stop import BudgetWarning, Stop
@@ -57,31 +58,6 @@ _Told = TypeVar("_Told")
 MAX_TASK_CHARACTERS = 4096
 MAX_REASON_CHARACTERS = 1024
 """Limits of the contracts; longer texts are cut, a run never fails for them."""
-
-CarbonListener = Callable[[CarbonEvent], None]
-"""Called after each model call, in the thread that recorded it. Must not block; what it raises
-is logged and dropped."""
-
-WarningHandler = Callable[[BudgetWarning], None]
-"""Called once per `warn_at` share, in the thread that reached it. Must not block; what it raises
-is logged and dropped."""
-
-
-class EventSink(Protocol):
-    """Where a run's events go."""
-
-    def emit(self, event: OutgoingEvent) -> None:
-        """Take `event`; must return at once and never raise. Called in the order of `seq`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class RunScope:
-    """Who a run belongs to; copied into each of its events."""
-
-    tenant: str | None = None
-    project: str | None = None
-    labels: Mapping[str, str] | None = None
 
 
 class Run:
