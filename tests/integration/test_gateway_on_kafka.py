@@ -19,7 +19,7 @@ from pipeline import eventually, read_all
 from marlin.broker.embedded import EmbeddedBroker
 from marlin.broker.running import announced
 from marlin.runtime.producer import partition_of
-from marlin.schemas import EVENT, Event, dump
+from marlin.schemas import EVENT, Event, Usage, dump
 from marlin.settings import GatewaySettings, KafkaSettings, Settings
 from marlin.topics import Topics
 from marlin.web.gateway import run_gateway
@@ -78,6 +78,34 @@ async def test_accepted_events_are_on_the_topic_once_keyed_and_in_order(settings
         assert record.partition == partition_of(event.run_id, settings.kafka.partitions)
         found.setdefault(event.run_id, []).append(event)
     assert found == dict(zip(runs, batches, strict=True))
+
+
+async def test_litellms_records_are_on_the_topic_as_usage_and_alike_when_sent_again(
+    settings: Settings,
+) -> None:
+    payload = {
+        "id": "chatcmpl-1",
+        "trace_id": "run-7",
+        "call_type": "acompletion",
+        "status": "success",
+        "custom_llm_provider": "anthropic",
+        "model": "claude-sonnet-4-5",
+        "startTime": 1_769_000_000.0,
+        "endTime": 1_769_000_003.5,
+        "metadata": {"usage_object": {"prompt_tokens": 1000, "completion_tokens": 200}},
+    }
+    async with gateway(settings) as client:
+        answers = [await client.post("/v1/litellm", json=[payload]) for _ in range(2)]
+        records = await read_all(settings, Topics(settings.kafka.topic_prefix).events)
+
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert [record.key for record in records] == [b"run-7"] * 2
+    first, second = (EVENT.validate_json(record.value or b"") for record in records)
+    # The pipeline drops the second, by producer and number.
+    assert first == second
+    assert isinstance(first, Usage)
+    assert (first.event_id, first.seq) == ("chatcmpl-1", 0)
+    assert (first.input_tokens, first.output_tokens) == (1000, 200)
 
 
 async def test_with_the_broker_gone_requests_are_refused(tmp_path: Path) -> None:
