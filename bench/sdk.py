@@ -43,7 +43,7 @@ from crowd import from_tasks, from_threads
 
 POLICY = Policy(carbon_budget_g=1e9, warn_at=(0.5, 0.9))
 USAGE = TokenUsage(1200, 300, 2000, cost_usd=0.004)
-CALL = {"model": "gpt-4o", "provider": "openai", "region": "us-east-1"}
+CALL: dict[str, Any] = {"model": "gpt-4o", "provider": "openai", "region": "us-east-1"}
 BURST_CALLS, PAUSE_S = 1000, 0.1
 WARM_UP = 500
 EVENTS_IN_MEMORY = 100_000

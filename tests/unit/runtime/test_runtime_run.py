@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +13,8 @@ from marlin.estimation import default_estimator
 from marlin.runtime import RunStatus, TokenUsage
 from marlin.runtime.carbon_event import CarbonEvent
 from marlin.runtime.run import MAX_TASK_CHARACTERS, Run, RunScope
+from marlin.runtime.stop import BudgetWarning
+from marlin.runtime.sums import MAX_AGENTS, OTHER_AGENTS
 from marlin.schemas import (
     AbortAcknowledged,
     Command,
@@ -22,6 +24,7 @@ from marlin.schemas import (
     Usage,
     command_id,
 )
+from marlin.streams import run as worker_run
 
 TOKENS = TokenUsage(input_tokens=1000, output_tokens=200)
 ONE_CALL_G = call_g()
@@ -269,6 +272,80 @@ def test_pausing_is_refused_at_once() -> None:
 
     assert run.stop is None
     assert [one.outcome for one in acknowledgements(sink)] == ["refused"]
+
+
+def test_an_acknowledgement_measures_how_late_the_stop_was() -> None:
+    """From the command, or from the breach where that was seen here before."""
+    sink, late = Sink(), Sink()
+    breached, told = new_run(0.0, sink=sink), new_run(0.0, sink=late, local_enforcement=False)
+    for run in (breached, told):
+        record(run)
+    issued_at = datetime.now(UTC)
+
+    breached.obey(command(issued_at=issued_at + timedelta(hours=1)))
+    told.obey(command(issued_at=issued_at - timedelta(seconds=5)))
+    for run in (breached, told):
+        run.finish(RunStatus.ABORTED, REASON)
+
+    (here,), (there,) = acknowledgements(sink), acknowledgements(late)
+    assert breached.stop is not None
+    took = here.stopped_at - breached.stop.at
+    assert here.overshoot_ms == took.total_seconds() * 1000
+    since = issued_at - timedelta(seconds=5)
+    assert there.overshoot_ms == (there.stopped_at - since).total_seconds() * 1000
+    assert here.overshoot_g == there.overshoot_g == ONE_CALL_G
+
+
+def test_a_command_from_a_clock_that_is_ahead_counts_from_when_it_was_seen() -> None:
+    sink = Sink()
+    run = new_run(sink=sink)
+    run.obey(command("operator", issued_at=datetime.now(UTC) + timedelta(hours=1)))
+    run.finish(RunStatus.ABORTED, "operator")
+
+    (acknowledged,) = acknowledgements(sink)
+    assert run.stop is not None
+    took = acknowledged.stopped_at - run.stop.at
+    assert acknowledged.overshoot_ms == took.total_seconds() * 1000
+
+
+def test_an_escalation_is_for_operators_and_changes_nothing() -> None:
+    sink = Sink()
+    run = new_run(sink=sink)
+
+    run.obey(command("operator", action="escalate"))
+
+    assert (run.stop, sink.events) == (None, [])
+
+
+def test_a_warning_of_the_pipeline_counts_as_the_one_of_its_share() -> None:
+    """Other processes of the run may have spent what this one does not know of."""
+    told: list[BudgetWarning] = []
+    policy = Policy(carbon_budget_g=10 * ONE_CALL_G, warn_at=(0.1, 0.5))
+    run = Run("run-1", policy, default_estimator(), on_warn=told.append)
+
+    run.obey(command("warn:0.5", action="warn", spent_g=5.5))
+    run.obey(command("warn:0.75", action="warn"))
+    for _ in range(6):
+        record(run)
+
+    assert [(warning.share, warning.spent_g, warning.agent_id) for warning in told] == [
+        (0.5, 5.5, None),
+        (0.1, ONE_CALL_G, "writer"),
+    ]
+
+
+def test_agents_beyond_number_share_one_name() -> None:
+    run = new_run()
+    for number in range(MAX_AGENTS + 5):
+        record(run, f"agent {number}")
+
+    assert len(run.agent_ids) == MAX_AGENTS + 1
+    assert run.agent_totals(OTHER_AGENTS).calls == 5
+    assert run.totals.calls == MAX_AGENTS + 5
+
+
+def test_the_worker_bounds_agents_alike() -> None:
+    assert (MAX_AGENTS, OTHER_AGENTS) == (worker_run.MAX_AGENTS, worker_run.OTHER_AGENTS)
 
 
 def test_a_warning_stops_nothing_and_needs_no_answer() -> None:
