@@ -42,6 +42,7 @@ _FETCH_WAIT_MS = 50
 """Longest the broker holds an empty fetch: some brokers do not wake it when records come."""
 
 _PARTITION_FETCH_BYTES = 4 * 1024 * 1024
+_WRITING_POLL_S = 0.02
 _IDENTIFY_EVERY_S = 5.0
 _TOPICS_WAIT_S = 0.5
 _DRAIN_IDLE_S = 10.0
@@ -186,29 +187,37 @@ class SinkConsumer:
         return position
 
     async def _collect(self, stop: asyncio.Event | None) -> list[Sequence[Record]]:
-        """Records of about one batch: full, or as old as a record may get. Empty when idle."""
+        """Records of about one batch: full, or as old as a record may get. Empty when idle.
+
+        While the batch before is still being written, this one goes on growing: the busier the
+        sink, the larger its batches, and the less a record costs.
+        """
         limits = self._settings.sink
         chunks: list[Sequence[Record]] = []
         count = size = 0
         began = time.monotonic()
         wait_s = limits.flush_interval_s
         while count < limits.batch_records and size < MAX_BATCH_BYTES:
-            wait_ms = max(0, int((began + wait_s - time.monotonic()) * 1000))
-            fetched = await self._fetch(wait_ms, limits.batch_records - count)
+            left_s = max(began + wait_s - time.monotonic(), _WRITING_POLL_S if chunks else 0.0)
+            fetched = await self._fetch(int(left_s * 1000), limits.batch_records - count)
             if fetched and not chunks:
                 began = time.monotonic()
             for records in fetched:
                 chunks.append(records)
                 count += len(records)
                 size += sum([len(record.value or b"") for record in records])
-            waited_s = time.monotonic() - began
             if stop is not None and stop.is_set():
                 break
-            if waited_s >= wait_s:
-                if not _fills(count, waited_s, limits):
-                    break
-                wait_s = limits.full_batch_wait_s
+            waited_s = time.monotonic() - began
+            if waited_s < wait_s or (chunks and self._is_writing()):
+                continue
+            if not _fills(count, waited_s, limits):
+                break
+            wait_s = limits.full_batch_wait_s
         return chunks
+
+    def _is_writing(self) -> bool:
+        return self._writing is not None and not self._writing.done()
 
     async def _fetch(self, wait_ms: int, most: int) -> list[Sequence[Record]]:
         try:

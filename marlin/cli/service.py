@@ -95,6 +95,7 @@ def sink(log_level: LogLevelOption = LogLevel.INFO, ready_file: ReadyFile = None
     settings = load_settings()
     from marlin.sinks.service import run_sink
 
+    gc.set_threshold(100_000, 50, 100)  # as in the worker
     serve("sink", partial(run_sink, settings), ready_file)
 
 
