@@ -177,14 +177,17 @@ async def follow(
     processes: Sequence[psutil.Process],
     broker: psutil.Process,
     *,
-    within_s: float = 120.0,
+    slowest_per_s: float = 3000.0,
 ) -> Progress:
-    """Sample until `topic` holds `count` records. Raises `TimeoutError` when it never does."""
+    """Sample until `topic` holds `count` records.
+
+    Raises `TimeoutError` when that takes longer than at `slowest_per_s`, or a process ends.
+    """
     cluster = await connect(settings)
     partitions = [TopicPartition(topic, n) for n in range(settings.kafka.partitions)]
     slack = min(_SLACK, count // 20) * len(partitions)
     samples: list[Sample] = []
-    deadline = time.perf_counter() + within_s
+    deadline = time.perf_counter() + 120.0 + count / slowest_per_s
     async with AIOKafkaConsumer(**cluster.client_options(), fetch_max_wait_ms=20) as consumer:
         consumer.assign(partitions)
         while not samples or samples[-1].outputs < count:
