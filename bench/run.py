@@ -25,8 +25,8 @@ from tables import tables
 
 OUT = ROOT / "bench/out"
 FOLDER = ROOT / "bench"
-BY_BROKER = ("throughput", "scaling", "latency")
-"""Parts that are run on the broker asked for; the others bring what they need."""
+BY_BROKER = ("throughput.py", "scaling.py", "latency.py", "sink_lag.py")
+"""Scripts that are run on the broker asked for; the others bring what they need."""
 
 Commands = dict[str, list[list[str]]]
 
@@ -35,7 +35,7 @@ FULL: Commands = {
     "scaling": [["scaling.py"]],
     "latency": [["latency.py"]],
     "steps": [["steps.py"]],
-    "sink": [["sink.py", "--json"]],
+    "sink": [["sink.py", "--json"], ["sink_lag.py", "--json"]],
     "sdk": [["sdk.py", "--json"]],
     "ledger": [["ledger.py", "--json", "--events", "100000000"]],
     "recovery": [["recovery.py", "--runs", "1000000"], ["recovery.py", "--fail-over"]],
@@ -62,8 +62,8 @@ def run(part: str, commands: list[list[str]], broker: str) -> Any:
     for script, *options in commands:
         if not (FOLDER / script).exists():
             print(f"{part}: there is no bench/{script}", file=sys.stderr)
-            return None
-        if part in BY_BROKER:
+            continue
+        if script in BY_BROKER:
             options += ["--broker", broker]
         done = subprocess.run(
             [sys.executable, str(FOLDER / script), *options], stdout=subprocess.PIPE, check=False
@@ -72,6 +72,8 @@ def run(part: str, commands: list[list[str]], broker: str) -> Any:
             print(f"{part}: bench/{script} ended with {done.returncode}", file=sys.stderr)
             return None
         found += [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{")]
+    if not found:
+        return None
     return found[0] if len(found) == 1 else found
 
 
