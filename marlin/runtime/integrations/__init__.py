@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import partial
 from importlib import import_module, util
 from typing import Protocol, cast
 
 from marlin.errors import ConfigurationError
+from marlin.runtime.integrations.arrival import forget_arrival, on_arrival
 
 __all__ = ["INTEGRATIONS", "instrument", "uninstrument"]
 
@@ -34,29 +36,27 @@ class _Integration(Protocol):
     def uninstrument(self) -> None: ...
 
 
-_lock = threading.Lock()
+# Reentrant: instrumenting one package may import another that was waited for.
+_lock = threading.RLock()
 _instrumented: set[str] = set()
 
 
 def instrument(*names: str) -> None:
-    """Meter the calls of the named packages; of every supported one installed, without names.
+    """Meter the calls of the named packages; of every supported one, without names.
+
+    Without names no package is imported for it: what the program has imported is instrumented now,
+    the others when it imports them, and one that fails is logged and left alone.
 
     Repeating it changes nothing. Raises `ConfigurationError` for an unknown name, a package that
     is not installed, or a version of it that cannot be instrumented; what stood before it in
-    `names` is instrumented then. Without names, a package that fails is logged and left alone.
+    `names` is instrumented then.
     """
     with _lock:
         for name in names:
             _instrument(name)
-        if names:
-            return
-        for name, package in INTEGRATIONS.items():
-            if not _is_installed(package):
-                continue
-            try:
-                _instrument(name)
-            except Exception:
-                log.exception("%s could not be instrumented; its calls are not metered", name)
+        if not names:
+            for name, package in INTEGRATIONS.items():
+                on_arrival(package, partial(_try_to_instrument, name))
 
 
 def uninstrument(*names: str) -> None:
@@ -66,11 +66,19 @@ def uninstrument(*names: str) -> None:
     Raises `ConfigurationError` for an unknown name.
     """
     with _lock:
-        for name in names or sorted(_instrumented):
-            _package(name)
+        for name in names or INTEGRATIONS:
+            forget_arrival(_package(name))
             if name in _instrumented:
                 _module(name).uninstrument()
                 _instrumented.discard(name)
+
+
+def _try_to_instrument(name: str) -> None:
+    try:
+        with _lock:
+            _instrument(name)
+    except Exception:
+        log.exception("%s could not be instrumented; its calls are not metered", name)
 
 
 def _instrument(name: str) -> None:

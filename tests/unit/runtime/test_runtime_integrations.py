@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,7 +52,7 @@ def test_repeating_changes_nothing(spies: dict[str, Spy]) -> None:
     assert spies["openai"].asked == ["instrument", "uninstrument", "instrument"]
 
 
-def test_without_names_everything_installed_is_and_failures_are_logged(
+def test_without_names_everything_imported_is_and_failures_are_logged(
     spies: dict[str, Spy], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -82,10 +84,53 @@ def test_every_integration_is_there() -> None:
         assert integrations._is_installed(package), name  # pyright: ignore[reportPrivateUsage]
 
 
+def test_without_names_a_package_is_metered_when_it_is_imported(
+    spies: dict[str, Spy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "arriving").mkdir()
+    (tmp_path / "arriving" / "__init__.py").write_text("from importlib.resources import files\n")
+    (tmp_path / "leaving.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)  # pyright: ignore[reportUnknownMemberType]
+    packages = {"openai": "arriving", "google": "leaving"}
+    monkeypatch.setattr(integrations, "INTEGRATIONS", packages)
+
+    marlin.instrument()
+    marlin.instrument()
+    marlin.uninstrument("google")
+    assert (spies["openai"].asked, "arriving" in sys.modules) == ([], False)
+    arriving, leaving = import_module("arriving"), import_module("leaving")
+
+    assert (spies["openai"].asked, spies["google"].asked) == (["instrument"], [])
+    for module in (arriving, leaving):
+        assert type(module.__loader__).__name__ == "SourceFileLoader"
+        assert module.__spec__ is not None
+        assert module.__spec__.loader is module.__loader__
+    assert [finder for finder in sys.meta_path if type(finder).__name__ == "_Watch"] == []
+    del sys.modules["arriving"], sys.modules["leaving"]
+
+
+def test_a_package_that_cannot_be_imported_says_so_itself(
+    spies: dict[str, Spy], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken.py").write_text("raise ImportError('its own')")
+    monkeypatch.syspath_prepend(tmp_path)  # pyright: ignore[reportUnknownMemberType]
+    monkeypatch.setattr(integrations, "INTEGRATIONS", {"openai": "broken", "google": "absent_"})
+
+    marlin.instrument()
+    with pytest.raises(ImportError, match="its own"):
+        import_module("broken")
+    with pytest.raises(ModuleNotFoundError, match="absent_"):
+        import_module("absent_")
+    marlin.uninstrument()
+
+    assert (spies["openai"].asked, spies["google"].asked) == ([], [])
+    assert [finder for finder in sys.meta_path if type(finder).__name__ == "_Watch"] == []
+
+
 def test_nothing_is_imported_before_it_is_asked_for() -> None:
     code = (
         "import sys, marlin; marlin.instrument, marlin.uninstrument, marlin.run\n"
-        "import marlin.runtime.integrations.calls\n"
+        "import marlin.runtime.integrations.calls; marlin.instrument()\n"
         "packages = ('openai', 'anthropic', 'google.genai', 'litellm', 'langchain_core')\n"
         "print([name for name in packages if name in sys.modules])"
     )
