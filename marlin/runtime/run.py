@@ -25,6 +25,7 @@ from marlin.runtime.allowance import Allowance
 from marlin.runtime.call import Call
 from marlin.runtime.carbon_event import CarbonEvent
 from marlin.runtime.forecast import CallForecaster
+from marlin.runtime.forks import renew_in_children
 from marlin.runtime.outgoing import Announcement, Origin, OutgoingEvent, RecordedCall
 from marlin.runtime.ports import CarbonListener, EventSink, RunScope, WarningHandler
 from marlin.runtime.recording import Recorder
@@ -105,6 +106,7 @@ class Run:
         self._commands: dict[str, Command] = {}
         self._unacknowledged: list[Command] = []
         self._waiters: list[Future[None]] = []
+        renew_in_children(self)
 
     @property
     def stop(self) -> Stop | None:
@@ -398,6 +400,15 @@ class Run:
     def _end(self, call: Call) -> None:
         call.is_settled = True
         self._allowance.give_back(call.forecast_g)
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: number calls as a producer of its own. By its parent's numbers, they
+        would be taken for repeats of the parent's."""
+        self._lock = threading.Lock()  # another thread of the parent may hold the old one for ever
+        self.producer_id = uuid.uuid4().hex
+        self._origin = replace(self._origin, producer_id=self.producer_id)
+        self._recorder = Recorder(self._origin)
+        self._seq = 0
 
     def _awaits_command(self) -> bool:
         if self._stop is not None and self._stop.command_id is not None:

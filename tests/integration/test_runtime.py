@@ -64,6 +64,7 @@ def mesh_on(
         settings=settings,
         carbon_budget_g=carbon_budget_g,
         local_enforcement=local_enforcement,
+        preflight=False,  # breaches are to happen
         command_grace_s=command_grace_s,
         flush_timeout_s=60.0,
         agents={f"a{number}": one_call for number in range(agents)},

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import json
 import logging
+import os
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -431,3 +436,40 @@ def test_threads_lose_nothing_and_number_in_the_order_of_sending() -> None:
     assert run.stop is not None
     # The sum of 50 equal calls may round above 50 times one call.
     assert run.stop.spent_g <= 51.5 * ONE_CALL_G
+
+
+_FORKS = """
+import json, os
+from runtime_doubles import ONE_CALL, Sink, new_run
+
+sink = Sink()
+run = new_run(sink=sink)
+told = dict(agent_id="a", model="small-7b", provider="", region="")
+run.record(ONE_CALL, **told)
+run._lock.acquire()  # as another thread of the parent might have it
+child = os.fork()
+if child:
+    run._lock.release()
+    os.waitpid(child, 0)
+run.record(ONE_CALL, **told)
+print(json.dumps([[event.producer_id, event.seq] for event in sink.events]), flush=True)
+os._exit(0)
+"""
+
+
+def test_a_forked_child_numbers_its_calls_as_a_producer_of_its_own() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _FORKS],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+
+    in_child, in_parent = (json.loads(line) for line in done.stdout.splitlines())
+    first, by_parent = in_parent
+    assert by_parent == [first[0], 1]
+    assert in_child[0] == first
+    assert in_child[1][0] != first[0]
+    assert in_child[1][1] == 0

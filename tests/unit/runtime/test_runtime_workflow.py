@@ -31,7 +31,7 @@ class Pipeline(Sink):
         self.log: list[str] = []
         self.reachable = True
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: OutgoingEvent) -> None:
         super().emit(event)
         self.log.append(event.type)
 
