@@ -14,7 +14,7 @@ from marlin.errors import CarbonBudgetExceededError, ConfigurationError
 from marlin.runtime import AgentContext, AgentStatus, RunResult, RunStatus
 from marlin.runtime.agent import Agent, AgentFunction
 from marlin.runtime.context import CallDefaults
-from marlin.runtime.run import Run, RunScope
+from marlin.runtime.run import OutgoingEvent, Run, RunScope
 from marlin.runtime.workflow import Waits, Workflow
 from marlin.schemas import Command, Event, RunFinished, Usage, command_id
 
