@@ -39,6 +39,8 @@ class Policy(Contract):
     """Shares of the budget at which a warning is published, once each."""
     bound: Bound = "central"
     action: Action = "abort"
+    cancel_in_flight: bool = False
+    """Whether a stopped run's tasks under way are cancelled, not only its next calls refused."""
 
 
 class RunStarted(Contract):

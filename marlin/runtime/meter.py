@@ -91,7 +91,8 @@ def run(
             it; must not block. What it raises is logged and the run goes on.
         preflight: refuse calls whose forecast does not fit into the budget. False: only what was
             spent counts, and the call that crosses the budget is made.
-        cancel_in_flight: cancel the tasks given to `MeteredRun.watch` when the run is stopped.
+        cancel_in_flight: cancel the tasks given to `MeteredRun.watch` when the run is stopped, as
+            a policy of that name says.
         kafka: False: purely local. True: a cluster is required. None: used where there is one.
         estimator, settings: other than the defaults.
 
@@ -100,6 +101,8 @@ def run(
     settings = settings or environment_settings()
     if not isinstance(policy, Policy):
         policy = policy_of_budget(policy)
+    if cancel_in_flight:
+        policy = policy.model_copy(update={"cancel_in_flight": True})
     uplink = uplink_for(settings, kafka=kafka)
     core = Run(
         run_id or uuid.uuid4().hex,
@@ -115,7 +118,6 @@ def run(
         task=task,
         provider=provider,
         region=region,
-        cancel_in_flight=cancel_in_flight,
         uplink=uplink,
         waits=Waits(flush_s=settings.runtime.flush_timeout_s),
     )
@@ -139,7 +141,6 @@ class MeteredRun:
         task: str | None = None,
         provider: str = "",
         region: str = "",
-        cancel_in_flight: bool = False,
         uplink: Uplink | None = None,
         waits: Waits | None = None,
     ) -> None:
@@ -149,7 +150,7 @@ class MeteredRun:
         self._region = region
         self._uplink = uplink
         self._waits = waits or Waits()
-        self._in_flight = TasksInFlight(cancel_in_flight)
+        self._in_flight = TasksInFlight(core.policy.cancel_in_flight)
         self._scope = Scope()
         self._entered = False
         self._result: RunResult | None = None
@@ -264,7 +265,7 @@ class MeteredRun:
     def watch(self, task: asyncio.Task[Any]) -> None:
         """Have `task` cancelled when the run is stopped; at once if it was.
 
-        Only in a run made with `cancel_in_flight=True`; otherwise this does nothing, and calls
+        Only in a run whose policy has `cancel_in_flight`; otherwise this does nothing, and calls
         under way end by themselves. The task that recorded the last call is not cancelled: its
         next call raises. May be called for the task that entered the run: the run then raises
         `CarbonBudgetExceededError` in the place of the cancellation.
