@@ -77,7 +77,7 @@ class Partition:
     """Runs and position of one partition of the events topic.
 
     Everything durable in it is a function of the log up to `position`, whatever was replayed;
-    but for `escalated` in a run's row, which is a matter of time.
+    but for `breached_at` and `escalated` in a run's row, which tell of time.
     """
 
     def __init__(self, topic: str, number: int, *, estimator: Estimator) -> None:
