@@ -26,6 +26,10 @@ _READY_TIMEOUT_S = 60.0
 _WORKER_GRACE_S = 10.0
 _SINK_GRACE_S = 60.0
 _POLL_S = 0.1
+_SAY_AFTER_S = 2.0
+"""Stopping that takes longer says what it waits for: the last acknowledgements always take one
+commit interval, and that is nothing to worry anybody with."""
+
 _STUCK_S = 15.0
 """Workers that commit nothing for so long while events wait are given up."""
 
@@ -179,12 +183,14 @@ class Pipeline:
 
     async def _until_committed(self, events: EventsLag, ends: Offsets) -> None:
         least = told = await events.behind(ends)
-        moved = time.monotonic()
-        if least:
-            self._say(f"{least:,} events are still being processed; Ctrl-C again drops them")
+        began = moved = time.monotonic()
+        said = False
         while least:
             await asyncio.sleep(_POLL_S)
             behind = await events.behind(ends)
+            if behind and not said and time.monotonic() - began > _SAY_AFTER_S:
+                said = True
+                self._say(f"{behind:,} events are still being processed; Ctrl-C again drops them")
             if behind < least:
                 least, moved = behind, time.monotonic()
             elif time.monotonic() - moved > _STUCK_S:
