@@ -23,6 +23,7 @@ from aiokafka.errors import IllegalStateError
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
+from mode.threads import WorkerThread
 from mode.utils.futures import notify
 
 from marlin.broker.records import as_is
@@ -64,7 +65,17 @@ class _Message(ConsumerMessage):
     delivery: _Delivery | None = None
 
 
+class _Daemon(WorkerThread):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Faust leaves the thread running when it is stopped while it starts, and the process would
+        # wait for it for ever. What must be durable does not depend on it.
+        self.daemon = True
+
+
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
+    Worker = _Daemon
+
     def __init__(self, consumer: Any, *, loop: asyncio.AbstractEventLoop, beacon: Any) -> None:
         # A loop of the same kind as the worker's: uvloop, which reads sockets in C.
         super().__init__(consumer, loop=loop, beacon=beacon, thread_loop=type(loop)())

@@ -176,9 +176,13 @@ class PipelineProcess:
         self._process.wait()
         os.close(self._started)
 
+    def wait_until_stoppable(self) -> None:
+        """Wait until a SIGTERM stops it gracefully."""
+        os.read(self._started, 1)
+
     def stop(self, *, within_s: float = 120.0) -> int:
         """SIGTERM, once it can be stopped gracefully; returns the exit code."""
-        os.read(self._started, 1)
+        self.wait_until_stoppable()
         os.close(self._started)
         self.signal(signal.SIGTERM)
         return self._process.wait(timeout=within_s)

@@ -222,3 +222,14 @@ async def carbon_or_none(settings: Settings) -> list[Carbon]:
 
 async def grown(settings: Settings, before: int) -> bool:
     return len(await unique_carbon(settings)) > before + 200
+
+
+@pytest.mark.parametrize("after_s", [0.1, 0.4, 0.8, 1.4])
+async def test_a_worker_that_is_stopped_while_it_starts_ends(
+    settings: Settings, tmp_path: Path, after_s: float
+) -> None:
+    worker_process = PipelineProcess("worker", settings, tmp_path / "worker.log")
+    worker_process.wait_until_stoppable()
+    await asyncio.sleep(after_s)
+
+    assert await asyncio.to_thread(worker_process.stop, within_s=60) == 0

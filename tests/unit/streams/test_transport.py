@@ -174,3 +174,7 @@ async def test_faust_may_look_at_a_partition_that_has_no_position_yet(consumer: 
     assert not state.has_valid_position
     thread.verify_event_path(1.0, P0)
     await kafka.stop()
+
+
+async def test_a_thread_that_faust_forgets_does_not_keep_the_process(consumer: Consumer) -> None:
+    assert consumer._thread.Worker(consumer._thread).daemon
