@@ -19,6 +19,7 @@ from marlin.reconcile import Account, compare, table_account
 from marlin.schemas import CARBON_RECORDS, Carbon, Command, Policy, Usage
 from marlin.settings import Settings
 from marlin.sinks.identity import identity_of
+from marlin.streams.escalation import REASON as UNACKNOWLEDGED
 from marlin.topics import Topics
 from marlin.totals import footprint
 
@@ -83,7 +84,8 @@ async def _read_commands(settings: Settings, accounts: Accounts) -> None:
 
 
 def expected_commands(ledger: Ledger) -> Counter[tuple[str, str]]:
-    """Which runs breach their budget, and which reach a warning, by the ledger alone."""
+    """Which runs breach their budget, unacknowledged for ever, and which reach a warning, by the
+    ledger alone."""
     estimator = default_estimator()
     spent_g: dict[str, float] = defaultdict(float)
     policies: dict[str, Policy] = {}
@@ -97,6 +99,7 @@ def expected_commands(ledger: Ledger) -> Counter[tuple[str, str]]:
     for run_id, policy in policies.items():
         if is_breached(spent_g[run_id], policy.carbon_budget_g):
             found[run_id, REASON] = 1
+            found[run_id, UNACKNOWLEDGED] = 1
         for share in reached_warnings(policy, spent_g[run_id]):
             found[run_id, warn_cause(share)] = 1
     return found

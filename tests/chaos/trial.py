@@ -18,6 +18,7 @@ from marlin.settings import Settings
 __all__ = ["Report", "Trial", "run_trial"]
 
 CATCH_UP_S = 240.0
+ABORT_DEADLINE_S = 5.0
 """Longest that the fleet, left in peace, may take to be done [s]."""
 
 
@@ -63,6 +64,9 @@ async def run_trial(
 
     `broker` is restarted too, where it survives that.
     """
+    # Nobody acknowledges: each aborted run is to be escalated, once.
+    worker = settings.worker.model_copy(update={"abort_deadline_s": ABORT_DEADLINE_S})
+    settings = settings.model_copy(update={"worker": worker})
     ledger = record_load(seed=trial.seed, runs=trial.runs, calls=trial.calls)
     await create_topics(settings)
     fleet = Fleet(settings, folder)
