@@ -63,6 +63,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     warn_at: tuple[float, ...] = ()
     bound: Literal["low", "central", "high"] = "central"
     action: Literal["abort", "pause", "warn"] = "abort"
+    cancel_in_flight: bool = False
 
 
 class RunStarted(msgspec.Struct, tag_field="type", tag="run.started", forbid_unknown_fields=True):
