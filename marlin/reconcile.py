@@ -23,8 +23,8 @@ from typing import NamedTuple
 
 from marlin.schemas import Carbon, SourcePosition, Usage
 from marlin.streams.partition import Partition
-from marlin.streams.run import OTHER_AGENTS, Run
-from marlin.totals import Totals
+from marlin.streams.run import Run
+from marlin.totals import OTHER_AGENTS, Totals
 
 __all__ = [
     "Account",

@@ -12,7 +12,23 @@ from marlin import budget
 from marlin.estimation import Coefficients, Range
 from marlin.schemas import Policy
 
-__all__ = ["Call", "Footprint", "Totals", "footprint"]
+__all__ = [
+    "MAX_AGENTS",
+    "OTHER_AGENTS",
+    "AgentCall",
+    "Call",
+    "Footprint",
+    "RunTotals",
+    "Totals",
+    "footprint",
+]
+
+
+MAX_AGENTS = 1000
+"""Agents of a run that are counted apart [count]; usage of further ones is summed under
+`OTHER_AGENTS`. DuckDB keeps every agent: this bounds what is in memory and in the run table."""
+
+OTHER_AGENTS = "(other agents)"
 
 
 class Footprint(NamedTuple):
@@ -49,6 +65,13 @@ class Call(Protocol):
     def cost_usd(self) -> float | None: ...
     @property
     def time(self) -> datetime: ...
+
+
+class AgentCall(Call, Protocol):
+    """What counting for an agent needs besides."""
+
+    @property
+    def agent_id(self) -> str: ...
 
 
 def footprint(call: Call, by: Coefficients) -> Footprint:
@@ -198,3 +221,56 @@ _VALUES = attrgetter(*Totals.__slots__)
 
 def _moment(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
+
+
+class RunTotals:
+    """What a run and its agents used so far, added up in log order.
+
+    The run's own sums are the six that every event needs, so that the same log always gives the
+    same floats, in the worker as in the SDK; all else is the sum over the agents.
+    """
+
+    __slots__ = (
+        *("agents", "calls", "carbon_g", "carbon_g_high", "carbon_g_low"),
+        *("energy_wh", "water_ml"),
+    )
+
+    def __init__(self) -> None:
+        self.agents: dict[str, Totals] = {}
+        self.calls = 0
+        """Usage events counted."""
+        self.energy_wh = 0.0
+        self.carbon_g = 0.0
+        self.carbon_g_low = 0.0
+        self.carbon_g_high = 0.0
+        self.water_ml = 0.0
+
+    def count(self, call: AgentCall, of: Sequence[float]) -> None:
+        """Add one call to the run and its agent; `of` is its `Footprint`."""
+        self.calls += 1
+        self.energy_wh += of[0]
+        self.carbon_g += of[3]
+        self.carbon_g_low += of[4]
+        self.carbon_g_high += of[5]
+        self.water_ml += of[9]
+        agent = self.agents.get(call.agent_id)
+        if agent is None:
+            agent = self._new_agent(call.agent_id)
+        agent.add(call, of)
+
+    @property
+    def totals(self) -> Totals:
+        """Everything the run used, made anew."""
+        totals = Totals()
+        for agent in self.agents.values():
+            totals.merge(agent)
+        # Sums of sums differ in the last digit; the run's own are the ones that count.
+        totals.energy_wh, totals.water_ml = self.energy_wh, self.water_ml
+        totals.carbon_g = self.carbon_g
+        totals.carbon_g_low, totals.carbon_g_high = self.carbon_g_low, self.carbon_g_high
+        return totals
+
+    def _new_agent(self, agent_id: str) -> Totals:
+        if len(self.agents) >= MAX_AGENTS:
+            agent_id = OTHER_AGENTS
+        return self.agents.setdefault(agent_id, Totals())

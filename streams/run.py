@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from functools import lru_cache
 from sys import intern
@@ -10,22 +10,16 @@ from typing import Any, NamedTuple, Protocol, Self
 
 import orjson
 
-from marlin import budget, totals
+from marlin import budget
 from marlin.errors import StateError
 from marlin.schemas import AbortAcknowledged, Policy, RunFinished, RunStarted
 from marlin.streams.sequence import SequenceWindow, window_of
-from marlin.totals import Totals
+from marlin.totals import AgentCall, RunTotals, Totals
 
-__all__ = ["OTHER_AGENTS", "Breach", "Run"]
-
-MAX_AGENTS = 1000
-"""Agents counted apart in one row; usage of further ones is summed under `OTHER_AGENTS`.
-DuckDB keeps every agent: this bounds the row, not the ledger."""
+__all__ = ["Breach", "Run"]
 
 MAX_PRODUCERS = 256
 """Producers whose sequence is remembered per run; beyond it the longest known is forgotten."""
-
-OTHER_AGENTS = "(other agents)"
 
 _VERSION = 2
 """Of the row in the changelog."""
@@ -33,11 +27,9 @@ _VERSION = 2
 _NEVER = float("inf")
 
 
-class UsageCall(totals.Call, Protocol):
+class UsageCall(AgentCall, Protocol):
     """What a row needs of a usage event."""
 
-    @property
-    def agent_id(self) -> str: ...
     @property
     def producer_id(self) -> str: ...
     @property
@@ -69,7 +61,7 @@ def _terms(policy_json: bytes) -> _Terms:
     return _Terms(Policy.model_validate_json(policy_json), orjson.Fragment(policy_json))
 
 
-class Run:
+class Run(RunTotals):
     """A run as the table holds it.
 
     `position` is the source offset last applied, in the `epoch` of its partition's log; an event
@@ -79,14 +71,8 @@ class Run:
     __slots__ = (
         "_terms",
         "acknowledged",
-        "agents",
         "breached_at",
-        "calls",
-        "carbon_g",
-        "carbon_g_high",
-        "carbon_g_low",
         "duplicates",
-        "energy_wh",
         "epoch",
         "escalated",
         "position",
@@ -96,10 +82,10 @@ class Run:
         "touched_at",
         "warned",
         "watch_g",
-        "water_ml",
     )
 
     def __init__(self, run_id: str, *, epoch: int, touched_at: datetime) -> None:
+        super().__init__()
         self.run_id = run_id
         self.epoch = epoch
         self.position = -1
@@ -107,17 +93,8 @@ class Run:
         """When it was last changed or recovered, by the worker's clock; not kept in the log."""
         self._terms = _NO_TERMS
         self.status = "running"
-        self.calls = 0
-        """Usage events counted; this and the five that follow are added up in log order, so that
-        the same log always gives the same floats. All else is in `agents`."""
-        self.energy_wh = 0.0
-        self.carbon_g = 0.0
-        self.carbon_g_low = 0.0
-        self.carbon_g_high = 0.0
-        self.water_ml = 0.0
         self.watch_g = _NEVER
         """Spending of so much crosses a line, the next one [gCO2e]."""
-        self.agents: dict[str, Totals] = {}
         self.producers: dict[str, SequenceWindow] = {}
         self.duplicates = 0
         """Repeated events dropped [count]."""
@@ -140,14 +117,6 @@ class Run:
         return self.status != "running"
 
     @property
-    def totals(self) -> Totals:
-        """The sum over the agents, made anew."""
-        summed = Totals()
-        for agent in self.agents.values():
-            summed.merge(agent)
-        return summed
-
-    @property
     def spent_g(self) -> float:
         """What counts against the budget [gCO2e]."""
         return budget.spent_g(self.policy, self.carbon_g_low, self.carbon_g, self.carbon_g_high)
@@ -168,20 +137,6 @@ class Run:
             return True
         self.duplicates += 1
         return False
-
-    def count(self, call: UsageCall, of: Sequence[float]) -> None:
-        """Add one call to the run and its agent; `of` is its `Footprint`."""
-        self.calls += 1
-        self.energy_wh += of[0]
-        self.carbon_g += of[3]
-        self.carbon_g_low += of[4]
-        self.carbon_g_high += of[5]
-        self.water_ml += of[9]
-        agent = self.agents.get(call.agent_id)
-        if agent is None:
-            agent_id = intern(call.agent_id) if len(self.agents) < MAX_AGENTS else OTHER_AGENTS
-            agent = self.agents.setdefault(agent_id, Totals())
-        agent.add(call, of)
 
     def apply_lifecycle(self, event: RunStarted | RunFinished | AbortAcknowledged) -> None:
         """Take what a lifecycle event says. Repeating one changes nothing.
@@ -246,6 +201,10 @@ class Run:
         run.producers = {name: window_of(name).load(q) for name, q in producers.items()}
         run._watch()
         return run
+
+    def _new_agent(self, agent_id: str) -> Totals:
+        # A million runs share the names of a few agents.
+        return super()._new_agent(intern(agent_id))
 
     def _watch(self) -> None:
         limit_g = budget.enforced_budget_g(self.policy)

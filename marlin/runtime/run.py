@@ -123,7 +123,7 @@ class Run:
     def totals(self) -> Totals:
         """What the run used so far."""
         with self._lock:
-            return self._sums.totals()
+            return self._sums.totals
 
     @property
     def reserved_g(self) -> float:
@@ -377,7 +377,7 @@ class Run:
             made.seq = self._seq
             self._seq += 1
             sums = self._sums
-            sums.add(made, taken)
+            sums.count(made, taken)
             self._forecaster.observe(
                 made.agent_id, made.model, tokens, settled.prompt_tokens if settled else None
             )

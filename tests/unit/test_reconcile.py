@@ -24,7 +24,7 @@ from marlin.reconcile import (
 )
 from marlin.schemas import CARBON_RECORDS, Carbon, RunStarted, SourcePosition, Usage
 from marlin.streams.partition import Partition
-from marlin.streams.run import OTHER_AGENTS
+from marlin.totals import OTHER_AGENTS
 
 Event = Usage | RunStarted
 
@@ -228,7 +228,7 @@ def test_a_recreated_topic_goes_on_counting() -> None:
 
 
 def test_a_row_sums_up_agents_beyond_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marlin.streams.run.MAX_AGENTS", 2)
+    monkeypatch.setattr("marlin.totals.MAX_AGENTS", 2)
     metered = Metered()
     metered.handle(*[usage("a", seq=n, agent_id=f"agent-{n % 4}") for n in range(8)])
 

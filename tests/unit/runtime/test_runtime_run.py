@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from events import NOW, usage
 from runtime_doubles import REGION, Sink, call_g, new_run
 
 from marlin.errors import CarbonBudgetExceededError, ConfigurationError, DataError
@@ -19,7 +20,7 @@ from marlin.runtime import RunStatus, TokenUsage
 from marlin.runtime.carbon_event import CarbonEvent
 from marlin.runtime.run import MAX_TASK_CHARACTERS, Run, RunScope
 from marlin.runtime.stop import BudgetWarning
-from marlin.runtime.sums import MAX_AGENTS, OTHER_AGENTS
+from marlin.runtime.sums import RunSums
 from marlin.schemas import (
     AbortAcknowledged,
     Command,
@@ -30,6 +31,7 @@ from marlin.schemas import (
     command_id,
 )
 from marlin.streams import run as worker_run
+from marlin.totals import MAX_AGENTS, OTHER_AGENTS
 
 TOKENS = TokenUsage(input_tokens=1000, output_tokens=200)
 ONE_CALL_G = call_g()
@@ -350,7 +352,16 @@ def test_agents_beyond_number_share_one_name() -> None:
 
 
 def test_the_worker_bounds_agents_alike() -> None:
-    assert (MAX_AGENTS, OTHER_AGENTS) == (worker_run.MAX_AGENTS, worker_run.OTHER_AGENTS)
+    in_worker = worker_run.Run("run-1", epoch=0, touched_at=NOW)
+    in_runtime = RunSums(Policy())
+    for number in range(MAX_AGENTS + 5):
+        for sums in (in_worker, in_runtime):
+            sums.count(usage(agent_id=f"agent {number}"), (0.1,) * 12)
+
+    assert (MAX_AGENTS, OTHER_AGENTS) == (1000, "(other agents)")
+    assert list(in_worker.agents) == list(in_runtime.agents)
+    assert len(in_worker.agents) == MAX_AGENTS + 1
+    assert in_worker.totals.dump() == in_runtime.totals.dump()
 
 
 def test_a_warning_stops_nothing_and_needs_no_answer() -> None:

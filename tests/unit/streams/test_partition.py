@@ -23,8 +23,7 @@ from marlin.schemas import (
     command_id,
 )
 from marlin.streams.partition import POSITION_KEY, Outcome, Partition
-from marlin.streams.run import MAX_AGENTS, OTHER_AGENTS
-from marlin.totals import footprint
+from marlin.totals import MAX_AGENTS, OTHER_AGENTS, footprint
 
 CALL_G = footprint(
     usage(), default_estimator().coefficients("gpt-4o", "openai", "us-east-1", NOW)
