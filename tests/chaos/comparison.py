@@ -83,9 +83,9 @@ async def _read_commands(settings: Settings, accounts: Accounts) -> None:
     accounts.commands = Counter((c.run_id, c.reason) for c in distinct.values())
 
 
-def expected_commands(ledger: Ledger) -> Counter[tuple[str, str]]:
-    """Which runs breach their budget, unacknowledged for ever, and which reach a warning, by the
-    ledger alone."""
+def expected_commands(ledger: Ledger, *, escalated: bool) -> Counter[tuple[str, str]]:
+    """Which runs breach their budget and which reach a warning, by the ledger alone. `escalated`:
+    the aborts, which nobody acknowledges, are past their deadline."""
     estimator = default_estimator()
     spent_g: dict[str, float] = defaultdict(float)
     policies: dict[str, Policy] = {}
@@ -99,16 +99,19 @@ def expected_commands(ledger: Ledger) -> Counter[tuple[str, str]]:
     for run_id, policy in policies.items():
         if is_breached(spent_g[run_id], policy.carbon_budget_g):
             found[run_id, REASON] = 1
-            found[run_id, UNACKNOWLEDGED] = 1
+            if escalated:
+                found[run_id, UNACKNOWLEDGED] = 1
         for share in reached_warnings(policy, spent_g[run_id]):
             found[run_id, warn_cause(share)] = 1
     return found
 
 
-def differences(ledger: Ledger, accounts: Accounts, *, sql: bool) -> list[str]:
+def differences(
+    ledger: Ledger, accounts: Accounts, *, sql: bool, escalated: bool = False
+) -> list[str]:
     """Everything that is not as the ledger says: the account, the run, what was expected and
-    found, and where the run's records came from."""
-    sent, commands = ledger.account, expected_commands(ledger)
+    found, and where the run's records came from. `escalated`: every abort is past its deadline."""
+    sent, commands = ledger.account, expected_commands(ledger, escalated=escalated)
     apart = [
         *compare("carbon topic", accounts.carbon, "ledger", sent),
         *compare("run table", accounts.table, "ledger", sent),

@@ -92,7 +92,7 @@ async def run_trial(
     accounts = await gather(settings, sql=trial.sink)
     return Report(
         trial=trial,
-        differences=differences(ledger, accounts, sql=trial.sink),
+        differences=differences(ledger, accounts, sql=trial.sink, escalated=True),
         done=mayhem.done,
         kills=mayhem.kills,
         crashes=fleet.crashes,
@@ -111,6 +111,6 @@ async def _catch_up(ledger: Ledger, settings: Settings, fleet: Fleet) -> None:
     while loop.time() < until:
         fleet.supervise()
         accounts: Accounts = await gather(settings, sql=False)
-        if not differences(ledger, accounts, sql=False):
+        if not differences(ledger, accounts, sql=False, escalated=True):
             return
         await asyncio.sleep(2.0)
