@@ -87,9 +87,10 @@ fmt: $(INSTALLED) ## format the code and mend what ruff can mend
 schemas: $(INSTALLED) ## write schemas/generated from the contracts
 	$(BIN)/python -m marlin.schemas.generate
 
+EXTRAS := --extra pipeline --extra otel --extra grid --extra lake --extra reports
 lock: $(INSTALLED) ## pin the dependencies again (UV_FLAGS=--upgrade for newer ones)
-	$(COMPILE) --extra pipeline --extra otel --group dev --group integrations pyproject.toml -o $(LOCK) $(UV_FLAGS)
-	$(COMPILE) --extra pipeline --extra otel --constraint $(LOCK) pyproject.toml -o $(PIPELINE_LOCK) $(UV_FLAGS)
+	$(COMPILE) $(EXTRAS) --group dev --group integrations pyproject.toml -o $(LOCK) $(UV_FLAGS)
+	$(COMPILE) $(EXTRAS) --constraint $(LOCK) pyproject.toml -o $(PIPELINE_LOCK) $(UV_FLAGS)
 
 clean: ## remove everything that make created, the environment too
 	rm -rf $(VENV) $(BENCH_VENV) build dist *.egg-info tests/kafka/broker/target \

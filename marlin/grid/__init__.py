@@ -1,0 +1,1 @@
+"""Carbon intensity of electricity by zone and hour: providers, cache, publishing."""

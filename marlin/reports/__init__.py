@@ -1,0 +1,1 @@
+"""ESG reports from the ledger."""

@@ -1,0 +1,1 @@
+"""Computing history again beside what was recorded, never over it."""
