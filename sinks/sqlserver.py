@@ -3,7 +3,7 @@
 `POST /sql` with `Authorization: Bearer <token>` and `{"sql": …, "params": …, "max_rows": …}`.
 The answer is JSON lines: `{"columns": [[name, type], …]}`, then arrays of rows, then
 `{"rows": n, "truncated": …, "elapsed_s": …}`, or `{"error": …}` if it failed on the way. A query
-that is refused is a 400 with `{"error": …}`.
+that is refused is a 400 with `{"error": …}`. The owner may add routes of its own, behind the same token.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -26,9 +26,11 @@ import duckdb
 import orjson
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from marlin.errors import QueryError
 from marlin.settings import SinkSettings
@@ -51,10 +53,29 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Guard:
+    """Lets requests through that give the token, whatever they ask for."""
+
+    def __init__(self, app: ASGIApp, token: Callable[[], str]) -> None:
+        self._app = app
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        expected = f"Bearer {self._token()}"
+        given = request.headers.get("authorization", "")
+        if hmac.compare_digest(given.encode(), expected.encode()):
+            await self._app(scope, receive, send)
+            return
+        refusal = JSONResponse({"error": "a valid bearer token is required"}, 401)
+        await refusal(scope, receive, send)
+
+
 class SqlServer:
     """Serves queries inside its `async with` block; the discovery file exists as long.
 
     Queries run in threads on cursors of their own and never wait for the sink, nor it for them.
+    `routes` are served beside `/sql`; a request without the token does not reach them.
     """
 
     def __init__(
@@ -62,6 +83,7 @@ class SqlServer:
         database: Path,
         cursor: Callable[[], duckdb.DuckDBPyConnection],
         settings: SinkSettings,
+        routes: Sequence[Route] = (),
     ) -> None:
         self._database = database
         self._cursor = cursor
@@ -74,7 +96,10 @@ class SqlServer:
             initializer=_yield_to_the_sink,
         )
         self._address: ServerAddress | None = None
-        app = Starlette(routes=[Route("/sql", self._sql, methods=["POST"])])
+        app = Starlette(
+            routes=[Route("/sql", self._sql, methods=["POST"]), *routes],
+            middleware=[Middleware(_Guard, token=lambda: self.address.token)],
+        )
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -121,10 +146,6 @@ class SqlServer:
             query.stop(why)
 
     async def _sql(self, request: Request) -> Response:
-        expected = f"Bearer {self.address.token}"
-        given = request.headers.get("authorization", "")
-        if not hmac.compare_digest(given.encode(), expected.encode()):
-            return JSONResponse({"error": "a valid bearer token is required"}, 401)
         try:
             sql, params, max_rows = await _question(request)
             lines = self._answer(sql, params, min(max_rows, self._settings.query_max_rows))

@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 
 import orjson
 import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from marlin.errors import QueryError
 from marlin.query import query
@@ -47,12 +50,14 @@ async def ask(settings: Settings, sql: str, **options: Any) -> Any:
     return await asyncio.to_thread(query, sql, settings=settings, **options)
 
 
-def post(address: ServerAddress, body: bytes, token: str | None = None) -> tuple[int, bytes]:
+def post(
+    address: ServerAddress, body: bytes, token: str | None = None, path: str = "/sql"
+) -> tuple[int, bytes]:
     url = urlsplit(address.url)
     connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=60)
     try:
         headers = {"Authorization": f"Bearer {address.token if token is None else token}"}
-        connection.request("POST", "/sql", body, headers)
+        connection.request("POST", path, body, headers)
         response = connection.getresponse()
         return response.status, response.read()
     finally:
@@ -91,6 +96,22 @@ async def test_rows_are_limited_by_the_setting_and_by_the_question(
     assert (len(result.rows), result.truncated) == (7, True)
     result = await ask(settings, "SELECT 1", max_rows=10**9)
     assert (len(result.rows), result.truncated) == (1, False)
+
+
+async def test_routes_of_the_owner_stand_behind_the_same_token(
+    sink: DuckDBSink, settings: Settings
+) -> None:
+    calls: list[bytes] = []
+
+    async def more(request: Request) -> Response:
+        calls.append(await request.body())
+        return PlainTextResponse("done", 201)
+
+    routes = [Route("/more", more, methods=["POST"])]
+    async with SqlServer(sink.path, sink.cursor, settings.sink, routes) as serving:
+        refused, _ = await asyncio.to_thread(post, serving.address, b"x", "wrong", "/more")
+        done = await asyncio.to_thread(post, serving.address, b"x", None, "/more")
+    assert (refused, done, calls) == (401, (201, b"done"), [b"x"])
 
 
 async def test_without_the_token_nothing_is_told(server: SqlServer) -> None:
