@@ -7,8 +7,15 @@
     ├── EstimationError             a factor file is invalid (an unknown model is never an error)
     ├── DataError                   input that can never become valid (a bad file, a bad record)
     ├── StateError                  recovered state contradicts the log; the worker stops
+    ├── GridError                   a source of grid intensity failed; yearly averages stand in
+    │   ├── GridAuthError           the token is missing, wrong or expired; it is not tried again
+    │   ├── GridRateLimitError      too many requests; `retry_after_s` says when to ask again
+    │   ├── GridUnavailableError    not reachable, too slow or broken on its side; asked again later
+    │   ├── GridZoneError           the source, or the plan paid for, does not have the zone
+    │   └── GridDataError           the answer is not what the source documents; it is not used
     ├── SinkError                   DuckDB refused; the sink stops and resumes from its positions
     │   ├── SchemaTooNewError       the file was written by a newer Marlin
+    │   ├── SinkConflictError       another sink took in the same partition; bind again
     │   └── QueryError              a query was refused or failed; nothing was changed
     └── BudgetError
         └── CarbonBudgetExceededError   a run is over its budget, or its next call would be
@@ -33,9 +40,16 @@ __all__ = [
     "DataError",
     "EmbeddedBrokerError",
     "EstimationError",
+    "GridAuthError",
+    "GridDataError",
+    "GridError",
+    "GridRateLimitError",
+    "GridUnavailableError",
+    "GridZoneError",
     "MarlinError",
     "QueryError",
     "SchemaTooNewError",
+    "SinkConflictError",
     "SinkError",
     "StateError",
 ]
@@ -72,12 +86,61 @@ class StateError(MarlinError):
     """Recovered state contradicts the log. The worker stops; nothing is committed."""
 
 
+class GridError(MarlinError):
+    """A source of grid intensity failed. Estimates go on with yearly averages.
+
+    Attributes:
+        provider: the source.
+    """
+
+    def __init__(self, message: str, *, provider: str = "") -> None:
+        super().__init__(message)
+        self.provider = provider
+
+
+class GridAuthError(GridError):
+    """The source refused the token. It is not asked again until the settings change."""
+
+
+class GridRateLimitError(GridError):
+    """The source was asked too often.
+
+    Attributes:
+        retry_after_s: when it may be asked again [s]; None where the source did not say.
+    """
+
+    def __init__(
+        self, message: str, *, provider: str = "", retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, provider=provider)
+        self.retry_after_s = retry_after_s
+
+
+class GridUnavailableError(GridError):
+    """The source cannot be reached, is too slow, or failed on its side. It is asked again later."""
+
+
+class GridZoneError(GridError):
+    """The source, or the plan that the token is for, does not have the zone."""
+
+
+class GridDataError(GridError):
+    """The answer of the source is not what it documents. Nothing of it is used."""
+
+
 class SinkError(MarlinError):
     """The database refused. The sink stops and resumes from the positions stored in it."""
 
 
 class SchemaTooNewError(SinkError):
     """The database was written by a newer Marlin. Nothing was changed; upgrade Marlin."""
+
+
+class SinkConflictError(SinkError):
+    """Another sink moved the position of a partition of this batch. Nothing of it was stored.
+
+    `bind` again for fresh positions, and read from there those partitions that are still one's own.
+    """
 
 
 class QueryError(SinkError):

@@ -10,11 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 __all__ = [
     "GatewaySettings",
+    "GridSettings",
     "KafkaSettings",
     "OtelSettings",
     "RuntimeSettings",
@@ -138,6 +139,19 @@ class SinkSettings(_Group):
     """A query is stopped after so long [s]."""
     query_max_rows: Annotated[int, Field(ge=1)] = 1_000_000
     """Most rows that a query may give [count]; the rest is cut off, which the answer tells."""
+    lake_catalog: str | None = None
+    """Catalogue of a DuckLake that several sinks write together, instead of `database`:
+    `sqlite:/path/catalog.sqlite` or `postgres:dbname=… host=…`. Unset: `database` is used."""
+    lake_data_path: str | None = None
+    """Where the lake's Parquet files are: a folder, or `s3://bucket/prefix`. The lake keeps the one
+    it was made with."""
+    s3_endpoint: str | None = None
+    """`host:port` of an S3-compatible store. Unset: Amazon's."""
+    s3_access_key_id: str | None = None
+    s3_secret_access_key: SecretStr | None = None
+    s3_region: str = "us-east-1"
+    s3_use_ssl: bool = True
+    """Reach the store over TLS. Switch off only within one machine."""
 
 
 class GatewaySettings(_Group):
@@ -185,6 +199,63 @@ class OtelSettings(_Group):
     those around it; 500 bytes each at most. A restart reads twice as many again."""
 
 
+def _listed(value: object) -> object:
+    """`a, b` as a list; what is no text stays."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+_Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+
+
+class GridSettings(_Group):
+    """Hourly carbon intensity of electricity: `marlin grid`. Needs the extra `grid`."""
+
+    provider: Annotated[
+        tuple[Literal["electricitymaps", "watttime", "ukci", "eia", "entsoe"], ...],
+        NoDecode,
+        BeforeValidator(_listed),
+    ] = ()
+    """Where intensity comes from: one, or several with commas, the preferred one first. Unset:
+    yearly averages, without any network."""
+    zones: _Names = ()
+    """Electricity Maps zones that are asked for, with commas, such as `DE,US-MIDA-PJM`."""
+    poll_interval_s: Annotated[float, Field(ge=1)] = 900.0
+    """How often the newest hours are asked for [s]."""
+    electricitymaps_token: SecretStr | None = None
+    electricitymaps_url: str = "https://api.electricitymaps.com/v3"
+    watttime_username: str | None = None
+    watttime_password: SecretStr | None = None
+    watttime_url: str = "https://api.watttime.org"
+    ukci_url: str = "https://api.carbonintensity.org.uk"
+    """The UK Carbon Intensity API needs no token. Its values are direct: a memo."""
+    eia_api_key: SecretStr | None = None
+    eia_url: str = "https://api.eia.gov/v2"
+    entsoe_token: SecretStr | None = None
+    entsoe_url: str = "https://web-api.tp.entsoe.eu/api"
+    timeout_s: Annotated[float, Field(gt=0)] = 15.0
+    """Longest one request may take [s]."""
+    attempts: Annotated[int, Field(ge=1, le=10)] = 4
+    """Requests that are made for one answer, before its source counts as unavailable."""
+    retry_max_s: Annotated[float, Field(ge=0)] = 30.0
+    """Longest pause between two of them [s]; a source that asks for a longer one is left alone
+    for as long."""
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 16 * 1024 * 1024
+    """Answers above this are refused [bytes]."""
+    cache_dir: Path | None = None
+    """Folder of the values that were fetched. Unset: `grid` in `MARLIN_HOME`."""
+    cache_max_hours: Annotated[int, Field(ge=24)] = 2_000_000
+    """Most hours that are kept, all zones together; the oldest leave. About 150 bytes each."""
+    refresh_after_s: Annotated[float, Field(ge=0)] = 900.0
+    """Hours that are estimated, forecast or still missing are asked for again after so long [s].
+    Measured ones are kept."""
+    error_pause_s: Annotated[float, Field(ge=0)] = 60.0
+    """A source that failed is not asked for that zone again for so long [s]."""
+    uncovered_pause_s: Annotated[float, Field(ge=0)] = 86_400.0
+    """A zone that a source does not have is not asked for again for so long [s]."""
+
+
 class Settings(BaseSettings):
     """All settings. `Settings()` reads the environment."""
 
@@ -207,6 +278,7 @@ class Settings(BaseSettings):
     sink: SinkSettings = SinkSettings()
     gateway: GatewaySettings = GatewaySettings()
     otel: OtelSettings = OtelSettings()
+    grid: GridSettings = GridSettings()
 
     @property
     def home_dir(self) -> Path:
@@ -222,3 +294,8 @@ class Settings(BaseSettings):
     def spill_path(self) -> Path:
         """The folder of the spill files. Not created here."""
         return (self.runtime.spill_dir or self.home_dir / "spill").expanduser()
+
+    @property
+    def grid_cache_path(self) -> Path:
+        """The folder of fetched grid intensities. Not created here."""
+        return (self.grid.cache_dir or self.home_dir / "grid").expanduser()
