@@ -3,7 +3,9 @@
 `POST /sql` with `Authorization: Bearer <token>` and `{"sql": …, "params": …, "max_rows": …}`.
 The answer is JSON lines: `{"columns": [[name, type], …]}`, then arrays of rows, then
 `{"rows": n, "truncated": …, "elapsed_s": …}`, or `{"error": …}` if it failed on the way. A query
-that is refused is a 400 with `{"error": …}`. The owner may add routes of its own, behind the same token.
+that is refused is a 400 with `{"error": …}`.
+
+The owner may add routes of its own, behind the same token.
 """
 
 from __future__ import annotations
