@@ -16,6 +16,7 @@ from brokers import RunningBroker
 from brokers.apache import ApacheKafka, ApacheKafkaError, missing_tools
 from brokers.embedded import embedded_broker
 from hypothesis import settings as hypothesis_settings
+from lake_servers import Postgres, S3Store, postgres_server, s3_server
 
 from marlin.settings import KafkaSettings, Settings, SinkSettings, WorkerSettings
 
@@ -77,6 +78,20 @@ def broker(request: pytest.FixtureRequest) -> RunningBroker:
         kafka: ApacheKafka = request.getfixturevalue("apache_kafka")
         return RunningBroker(kafka.bootstrap_servers, "apache")
     return RunningBroker(request.getfixturevalue("embedded_bootstrap"), "embedded")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[Postgres]:
+    """The session's PostgreSQL. `new_database` gives a test a catalogue of its own."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_store(tmp_path_factory: pytest.TempPathFactory) -> Generator[S3Store]:
+    """The session's S3 server with one bucket. `new_path` gives a test a place of its own."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as store:
+        yield store
 
 
 @pytest.fixture
