@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["EVENTS_TOPIC", "Topics"]
+__all__ = ["EVENTS_TOPIC", "GRID_PARTITIONS", "Topics"]
 
 EVENTS_TOPIC = "marlin.events.v1"
+
+GRID_PARTITIONS = 1
+"""Partitions of the grid topic: one log, so that everybody reads it in the same order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,15 @@ class Topics:
         """Consumer group of the workers."""
         return f"{self.prefix}marlin-worker"
 
+    @property
+    def grid(self) -> str:
+        """Carbon intensity by grid zone and hour (compacted), on one partition."""
+        return f"{self.prefix}marlin.grid.v1"
+
+    def by_run(self) -> tuple[str, ...]:
+        """The topics of runs: a run's records have one partition number on all of them."""
+        return (self.events, self.carbon, self.commands, self.deadletter, self.runs)
+
     def all(self) -> tuple[str, ...]:
         """Every topic, in the order they are created."""
-        return (self.events, self.carbon, self.commands, self.deadletter, self.runs)
+        return (*self.by_run(), self.grid)

@@ -5,6 +5,7 @@
 | `marlin.events.v1` | `Usage`, `RunStarted`, `RunFinished`, `AbortAcknowledged` |
 | `marlin.carbon.v1` | `Carbon`, `Lifecycle` |
 | `marlin.commands.v1` | `Command` |
+| `marlin.grid.v1` | `GridRecord` |
 | `marlin.deadletter.v1` | the refused record as it was, with `DeadLetter` in its headers |
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 from marlin.schemas.carbon import Carbon, Lifecycle, SourcePosition
 from marlin.schemas.command import Command, command_id
 from marlin.schemas.deadletter import DeadLetter
+from marlin.schemas.grid import GridRecord
 from marlin.schemas.runs import AbortAcknowledged, Policy, RunFinished, RunStarted
 from marlin.schemas.usage import MAX_TOKENS, Usage
 from marlin.schemas.wire import (
@@ -35,6 +37,7 @@ __all__ = [
     "Command",
     "DeadLetter",
     "Event",
+    "GridRecord",
     "Lifecycle",
     "Policy",
     "RunFinished",

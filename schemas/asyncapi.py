@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from marlin import __version__
-from marlin.broker.cluster import DEAD_LETTER_HEADROOM_BYTES
+from marlin.broker.cluster import DEAD_LETTER_HEADROOM_BYTES, GRID_COMPACTION_LAG_MS
 from marlin.schemas import examples
 from marlin.schemas.base import Contract
+from marlin.schemas.grid import GridRecord
 from marlin.schemas.json_schema import as_json, header_example, header_schema, json_schema
 from marlin.settings import KafkaSettings
-from marlin.topics import Topics
+from marlin.topics import GRID_PARTITIONS, Topics
 
 __all__ = ["asyncapi_document"]
 
@@ -33,6 +34,8 @@ class _Channel:
     description: str
     records: tuple[Contract | None, ...]
     topic_settings: dict[str, Any]
+    partitions: int | None = None
+    """Its own number; None: as many as the events topic, on which its runs are."""
 
 
 def _channels() -> tuple[_Channel, ...]:
@@ -71,6 +74,19 @@ def _channels() -> tuple[_Channel, ...]:
             "Refused records: key and value as they were, the reason in the headers.",
             (None,),
             {"max.message.bytes": kafka.max_message_bytes + DEAD_LETTER_HEADROOM_BYTES},
+        ),
+        _Channel(
+            "grid",
+            topics.grid,
+            "Carbon intensity by grid zone and hour, from whoever fetches it. At least once: keep "
+            "the first of each zone, hour and revision. One partition, in the order told.",
+            (examples.GRID,),
+            {
+                "cleanup.policy": ["compact"],
+                "min.compaction.lag.ms": GRID_COMPACTION_LAG_MS,
+                "message.timestamp.type": "LogAppendTime",
+            },
+            GRID_PARTITIONS,
         ),
     )
 
@@ -140,7 +156,7 @@ def _channel(channel: _Channel) -> dict[str, Any]:
     kafka = KafkaSettings()
     binding: dict[str, Any] = {
         "topic": channel.address,
-        "partitions": kafka.partitions,
+        "partitions": channel.partitions or kafka.partitions,
         "replicas": kafka.replication_factor,
         "bindingVersion": _KAFKA_BINDING,
     }
@@ -148,7 +164,7 @@ def _channel(channel: _Channel) -> dict[str, Any]:
         binding["topicConfiguration"] = channel.topic_settings
     return {
         "address": channel.address,
-        "description": f"{channel.description} {_PARTITIONS}",
+        "description": f"{channel.description} {'' if channel.partitions else _PARTITIONS}".strip(),
         "messages": {
             name: {"$ref": f"#/components/messages/{name}"}
             for name in map(_message_name, channel.records)
@@ -165,7 +181,8 @@ def _message_name(record: Contract | None) -> str:
 
 
 def _message(record: Contract | None) -> dict[str, Any]:
-    key = {"type": "string", "description": "run_id, UTF-8"}
+    told = "zone|hour|revision" if isinstance(record, GridRecord) else "run_id"
+    key = {"type": "string", "description": f"{told}, UTF-8"}
     if record is None:
         return {
             "name": "deadletter",

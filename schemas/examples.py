@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from marlin.schemas.carbon import Carbon, Lifecycle
 from marlin.schemas.command import Command, command_id
 from marlin.schemas.deadletter import DeadLetter
+from marlin.schemas.grid import GridRecord
 from marlin.schemas.runs import AbortAcknowledged, Policy, RunFinished, RunStarted
 from marlin.schemas.usage import Usage
 
@@ -18,6 +19,7 @@ __all__ = [
     "CARBON",
     "COMMAND",
     "DEAD_LETTER",
+    "GRID",
     "LIFECYCLE",
     "RUN_FINISHED",
     "RUN_STARTED",
@@ -107,6 +109,17 @@ ABORT_ACKNOWLEDGED = AbortAcknowledged(
 RUN_FINISHED = RunFinished(run_id=_RUN_ID, time=_at(6), status="aborted", reason=_CAUSE)
 
 LIFECYCLE = Lifecycle(source="marlin.events.v1-3-1040", run_id=_RUN_ID, event=RUN_STARTED)
+
+GRID = GridRecord(
+    zone="DE",
+    hour=datetime(2026, 3, 1, 11, tzinfo=UTC),
+    revision=0,
+    intensity_g_per_kwh=312.0,
+    basis="lifecycle",
+    estimate="measured",
+    source="electricitymaps-v3",
+    fetched_at=_at(0),
+)
 
 DEAD_LETTER = DeadLetter(
     step="validate",

@@ -31,6 +31,7 @@ FAMILIES: Mapping[str, Contract] = {
     "carbon": examples.CARBON,
     "lifecycle": examples.LIFECYCLE,
     "command": examples.COMMAND,
+    "grid": examples.GRID,
 }
 """Every event family by its `type`, with an example. The dead letter travels as headers."""
 

@@ -1,7 +1,8 @@
 """JSON Schema of the contracts: what a producer must send.
 
 The pipeline reads a little more and a little less than JSON Schema can say. Refused though valid:
-a count written as `1.0`, `reasoning_tokens` above `output_tokens`, a day that its month has not.
+a count written as `1.0`, `reasoning_tokens` above `output_tokens`, a day that its month has not,
+an `hour` of the grid with minutes.
 Accepted though not valid: some other spellings of a UTC time, such as a space for the `T`.
 """
 

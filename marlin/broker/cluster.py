@@ -14,7 +14,7 @@ from marlin.broker.embedded import CLUSTER_ID_PREFIX
 from marlin.broker.running import find_running
 from marlin.errors import BrokerError, ConfigurationError
 from marlin.settings import KafkaSettings, Settings
-from marlin.topics import Topics
+from marlin.topics import GRID_PARTITIONS, Topics
 
 __all__ = ["Cluster", "connect", "create_topics", "resolve_bootstrap"]
 
@@ -22,6 +22,10 @@ _TOPIC_EXISTS = 36  # Kafka protocol error code TOPIC_ALREADY_EXISTS
 
 DEAD_LETTER_HEADROOM_BYTES = 64 * 1024
 """What a dead letter's headers may add to the largest event [bytes]."""
+
+
+GRID_COMPACTION_LAG_MS = 31 * 86_400_000
+"""Records of the grid topic stay as they are for so long [ms]: longer than events are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ async def create_topics(settings: Settings) -> dict[str, int]:
 
     Topics that exist are left as they are. Raises `ConfigurationError` when they differ in
     their number of partitions: a run's records keep their partition number from topic to topic.
+    The grid topic, which is no run's, has one.
     """
     bootstrap = _required_bootstrap(settings)
     topics = Topics(settings.kafka.topic_prefix)
@@ -101,7 +106,7 @@ async def create_topics(settings: Settings) -> dict[str, int]:
             for name, code, message in response.topic_errors:
                 if code not in (0, _TOPIC_EXISTS):
                     raise BrokerError(f"topic {name} was not created: {for_code(code)} {message}")
-        found = {**dict.fromkeys(missing, partitions), **existing}
+        found = {name: _count(name, topics, partitions) for name in missing} | existing
     except KafkaError as exc:
         raise BrokerError(f"creating topics on {bootstrap} failed: {exc}") from exc
     finally:
@@ -111,8 +116,9 @@ async def create_topics(settings: Settings) -> dict[str, int]:
 
 
 def _check_equal_partitions(found: dict[str, int], topics: Topics) -> None:
-    if len(set(found.values())) > 1:
-        counts = ", ".join(f"{name}: {count}" for name, count in found.items())
+    by_run = {name: found[name] for name in topics.by_run()}
+    if len(set(by_run.values())) > 1:
+        counts = ", ".join(f"{name}: {count}" for name, count in by_run.items())
         raise ConfigurationError(
             f"the topics must have as many partitions as {topics.events}, found {counts}; "
             "recreate the others, nothing was started"
@@ -130,6 +136,10 @@ async def _partitions(admin: AIOKafkaAdminClient, topics: Topics) -> dict[str, i
     }
 
 
+def _count(name: str, topics: Topics, partitions: int) -> int:
+    return GRID_PARTITIONS if name == topics.grid else partitions
+
+
 def _new_topic(name: str, topics: Topics, partitions: int, kafka: KafkaSettings) -> NewTopic:
     configs: dict[str, str] = {}
     if name == topics.runs:
@@ -138,7 +148,14 @@ def _new_topic(name: str, topics: Topics, partitions: int, kafka: KafkaSettings)
         configs["max.message.bytes"] = str(kafka.max_message_bytes)
     elif name == topics.deadletter:
         configs["max.message.bytes"] = str(kafka.max_message_bytes + DEAD_LETTER_HEADROOM_BYTES)
-    return NewTopic(name, partitions, kafka.replication_factor, topic_configs=configs)
+    elif name == topics.grid:
+        configs["cleanup.policy"] = "compact"
+        # What an event may use depends on when a value was told: by one clock, the broker's, and
+        # as long as an event of that time may be read again.
+        configs["message.timestamp.type"] = "LogAppendTime"
+        configs["min.compaction.lag.ms"] = str(GRID_COMPACTION_LAG_MS)
+    count = _count(name, topics, partitions)
+    return NewTopic(name, count, kafka.replication_factor, topic_configs=configs)
 
 
 def _required_bootstrap(settings: Settings) -> str:

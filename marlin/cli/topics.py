@@ -17,6 +17,7 @@ _PURPOSE = {
     "commands": "aborts and warnings to runtimes",
     "deadletter": "refused events with their reason",
     "runs": "state of the workers (compacted)",
+    "grid": "carbon intensity by zone and hour (compacted)",
 }
 
 topics = typer.Typer(help="Create or list the topics that Marlin uses.", no_args_is_help=True)

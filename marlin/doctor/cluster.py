@@ -73,7 +73,7 @@ def check_topics(identity: Identity, topics: Topics) -> Check:
         return Check(
             "topics", "fail", f"missing: {listed(missing)}", "create them: `marlin topics create`"
         )
-    counts = {name: len(identity.topics[name].partitions) for name in topics.all()}
+    counts = {name: len(identity.topics[name].partitions) for name in topics.by_run()}
     if len(set(counts.values())) > 1:
         return Check(
             "topics",

@@ -96,7 +96,7 @@ async def test_all_topics_grown_between_runs(apache_settings: Settings) -> None:
         await client.create_partitions(
             {
                 topic: NewPartitions(total_count=5)
-                for topic in Topics(settings.kafka.topic_prefix).all()
+                for topic in Topics(settings.kafka.topic_prefix).by_run()
             }
         )
     grown = settings.model_copy(

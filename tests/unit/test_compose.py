@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from brokers.apache import POM
 from http_gateway import served
 from pydantic import SecretStr, ValidationError
 
-from marlin.broker.cluster import DEAD_LETTER_HEADROOM_BYTES
+from marlin.broker.cluster import DEAD_LETTER_HEADROOM_BYTES, GRID_COMPACTION_LAG_MS
 from marlin.settings import GatewaySettings, KafkaSettings
 from marlin.topics import Topics
 
@@ -56,6 +57,10 @@ def created_topics(tmp_path: Path, partitions: str) -> dict[str, list[str]]:
     return topics
 
 
+def configs_of(arguments: list[str]) -> list[str]:
+    return [value for name, value in pairwise(arguments) if name == "--config"]
+
+
 def value_of(arguments: list[str], option: str) -> str | None:
     return arguments[arguments.index(option) + 1] if option in arguments else None
 
@@ -65,14 +70,19 @@ def test_the_topics_are_those_that_marlin_creates(tmp_path: Path) -> None:
     created = created_topics(tmp_path, "8")
 
     assert tuple(created) == topics.all()
-    assert {topic: value_of(arguments, "--config") for topic, arguments in created.items()} == {
-        topics.events: f"max.message.bytes={kafka.max_message_bytes}",
-        topics.carbon: None,
-        topics.commands: None,
-        topics.deadletter: (
+    assert {topic: configs_of(arguments) for topic, arguments in created.items()} == {
+        topics.events: [f"max.message.bytes={kafka.max_message_bytes}"],
+        topics.carbon: [],
+        topics.commands: [],
+        topics.deadletter: [
             f"max.message.bytes={kafka.max_message_bytes + DEAD_LETTER_HEADROOM_BYTES}"
-        ),
-        topics.runs: "cleanup.policy=compact",
+        ],
+        topics.runs: ["cleanup.policy=compact"],
+        topics.grid: [
+            "cleanup.policy=compact",
+            "message.timestamp.type=LogAppendTime",
+            f"min.compaction.lag.ms={GRID_COMPACTION_LAG_MS}",
+        ],
     }
     for arguments in created.values():
         assert value_of(arguments, "--replication-factor") == "1"
@@ -83,7 +93,8 @@ def test_the_topics_are_those_that_marlin_creates(tmp_path: Path) -> None:
 def test_the_topics_have_as_many_partitions_as_the_setting_says(tmp_path: Path) -> None:
     created = created_topics(tmp_path, "5")
 
-    assert {value_of(arguments, "--partitions") for arguments in created.values()} == {"5"}
+    counts = {topic: value_of(arguments, "--partitions") for topic, arguments in created.items()}
+    assert counts == {**dict.fromkeys(Topics().by_run(), "5"), Topics().grid: "1"}
     default = KafkaSettings().partitions
     assert SERVICES["topics"]["environment"] == {
         "PARTITIONS": f"${{MARLIN_KAFKA__PARTITIONS:-{default}}}"

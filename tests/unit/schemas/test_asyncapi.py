@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from validity import is_valid
 
-from marlin.broker.cluster import DEAD_LETTER_HEADROOM_BYTES
+from marlin.broker.cluster import DEAD_LETTER_HEADROOM_BYTES, GRID_COMPACTION_LAG_MS
 from marlin.schemas.asyncapi import asyncapi_document
 from marlin.schemas.generate import FAMILIES
 from marlin.settings import KafkaSettings
-from marlin.topics import Topics
+from marlin.topics import GRID_PARTITIONS, Topics
 
 DOCUMENT = asyncapi_document()
 
@@ -61,7 +61,8 @@ def test_kafka_bindings_are_the_topics_we_create() -> None:
     for channel in DOCUMENT["channels"].values():
         binding = channel["bindings"]["kafka"]
         assert binding["topic"] == channel["address"]
-        assert binding["partitions"] == kafka.partitions
+        alone = channel["address"] == Topics().grid
+        assert binding["partitions"] == (GRID_PARTITIONS if alone else kafka.partitions)
         assert binding["replicas"] == kafka.replication_factor
         limits[channel["address"]] = binding.get("topicConfiguration")
 
@@ -72,6 +73,11 @@ def test_kafka_bindings_are_the_topics_we_create() -> None:
         topics.commands: None,
         topics.deadletter: {
             "max.message.bytes": kafka.max_message_bytes + DEAD_LETTER_HEADROOM_BYTES
+        },
+        topics.grid: {
+            "cleanup.policy": ["compact"],
+            "min.compaction.lag.ms": GRID_COMPACTION_LAG_MS,
+            "message.timestamp.type": "LogAppendTime",
         },
     }
 
@@ -87,6 +93,7 @@ def test_the_worker_receives_events_and_sends_the_rest() -> None:
         "carbon": "send",
         "commands": "send",
         "deadletter": "send",
+        "grid": "send",
     }
 
 

@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter, ValidationError
 from validity import is_valid
 
-from marlin.schemas import CARBON_RECORDS, EVENT, MAX_TOKENS, Command, examples
+from marlin.schemas import CARBON_RECORDS, EVENT, MAX_TOKENS, Command, GridRecord, examples
 from marlin.schemas.generate import FAMILIES
 from marlin.schemas.json_schema import as_json, header_example, header_schema, json_schema
 
@@ -28,6 +28,7 @@ def contract_accepts(family: str, document: Any) -> bool:
         "carbon": (CARBON_RECORDS, b"[" + text + b"]"),
         "lifecycle": (CARBON_RECORDS, b"[" + text + b"]"),
         "command": (TypeAdapter(Command), text),
+        "grid": (TypeAdapter(GridRecord), text),
     }
     adapter, wire = adapters.get(family, (EVENT, text))
     try:
@@ -156,8 +157,8 @@ JSON_VALUES = st.recursive(
 
 
 def _differ_by_design(family: str, document: dict[str, Any]) -> bool:
-    if family == "command" and "type" not in document:
-        return True  # readers of the commands topic know what it carries
+    if family in ("command", "grid") and "type" not in document:
+        return True  # readers of these topics know what they carry
     if family == "usage":
         reasoning, output = document.get("reasoning_tokens"), document.get("output_tokens")
         return type(reasoning) is int and type(output) is int and reasoning > output
@@ -167,7 +168,7 @@ def _differ_by_design(family: str, document: dict[str, Any]) -> bool:
 @given(data=st.data(), family=st.sampled_from(sorted(FAMILIES)))
 def test_they_agree_on_any_change_of_a_field(data: st.DataObject, family: str) -> None:
     document: dict[str, Any] = copy.deepcopy(as_json(FAMILIES[family]))
-    times = [name for name in document if name == "time" or name.endswith("_at")]
+    times = [name for name in document if name in ("time", "hour") or name.endswith("_at")]
     fields = [*sorted(document.keys() - set(times)), "surprise"]
     field = data.draw(st.sampled_from(fields))
     if data.draw(st.booleans()):
