@@ -13,6 +13,7 @@
     │   ├── GridUnavailableError    not reachable, too slow or broken on its side; asked again later
     │   ├── GridZoneError           the source, or the plan paid for, does not have the zone
     │   └── GridDataError           the answer is not what the source documents; it is not used
+    ├── RoutingError                a region is unknown, or no candidate fits; nothing was chosen
     ├── SinkError                   DuckDB refused; the sink stops and resumes from its positions
     │   ├── SchemaTooNewError       the file was written by a newer Marlin
     │   ├── SinkConflictError       another sink took in the same partition; bind again
@@ -48,6 +49,7 @@ __all__ = [
     "GridZoneError",
     "MarlinError",
     "QueryError",
+    "RoutingError",
     "SchemaTooNewError",
     "SinkConflictError",
     "SinkError",
@@ -91,11 +93,15 @@ class GridError(MarlinError):
 
     Attributes:
         provider: the source.
+        retry_after_s: when it may be asked again [s], as it said itself; None where it did not.
     """
 
-    def __init__(self, message: str, *, provider: str = "") -> None:
+    def __init__(
+        self, message: str, *, provider: str = "", retry_after_s: float | None = None
+    ) -> None:
         super().__init__(message)
         self.provider = provider
+        self.retry_after_s = retry_after_s
 
 
 class GridAuthError(GridError):
@@ -103,17 +109,7 @@ class GridAuthError(GridError):
 
 
 class GridRateLimitError(GridError):
-    """The source was asked too often.
-
-    Attributes:
-        retry_after_s: when it may be asked again [s]; None where the source did not say.
-    """
-
-    def __init__(
-        self, message: str, *, provider: str = "", retry_after_s: float | None = None
-    ) -> None:
-        super().__init__(message, provider=provider)
-        self.retry_after_s = retry_after_s
+    """The source was asked too often. `retry_after_s` says when it may be asked again."""
 
 
 class GridUnavailableError(GridError):
@@ -126,6 +122,10 @@ class GridZoneError(GridError):
 
 class GridDataError(GridError):
     """The answer of the source is not what it documents. Nothing of it is used."""
+
+
+class RoutingError(MarlinError):
+    """A region or strategy is unknown, or no candidate fits. Nothing was chosen."""
 
 
 class SinkError(MarlinError):

@@ -152,6 +152,8 @@ class SinkSettings(_Group):
     s3_region: str = "us-east-1"
     s3_use_ssl: bool = True
     """Reach the store over TLS. Switch off only within one machine."""
+    session_timeout_s: Annotated[float, Field(ge=6)] = 10.0
+    """Of several sinks of a lake, one unheard of for so long is replaced by the others [s]."""
 
 
 class GatewaySettings(_Group):
@@ -245,7 +247,7 @@ class GridSettings(_Group):
     """Answers above this are refused [bytes]."""
     cache_dir: Path | None = None
     """Folder of the values that were fetched. Unset: `grid` in `MARLIN_HOME`."""
-    cache_max_hours: Annotated[int, Field(ge=24)] = 2_000_000
+    cache_max_hours: Annotated[int, Field(ge=24)] = 500_000
     """Most hours that are kept, all zones together; the oldest leave. About 150 bytes each."""
     refresh_after_s: Annotated[float, Field(ge=0)] = 900.0
     """Hours that are estimated, forecast or still missing are asked for again after so long [s].
