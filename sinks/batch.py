@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-from marlin.schemas import Command, Lifecycle, SourcePosition
+from marlin.schemas import Command, GridRecord, Lifecycle, SourcePosition
 from marlin.sinks.arrow import ArrowTable
 
-__all__ = ["Applied", "Batch", "Refusal", "TopicPartition"]
+__all__ = ["Applied", "Batch", "GridRow", "Refusal", "TopicPartition"]
 
 
 class TopicPartition(NamedTuple):
@@ -34,6 +34,15 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class GridRow:
+    """A record of the grid topic, where it is and when it came there."""
+
+    record: GridRecord
+    position: SourcePosition
+    published_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Records of any number of partitions, in the order of each partition.
 
@@ -45,6 +54,7 @@ class Batch:
     lifecycle: tuple[Lifecycle, ...] = ()
     commands: tuple[Command, ...] = ()
     refusals: tuple[Refusal, ...] = ()
+    grid: tuple[GridRow, ...] = ()
     next_offsets: dict[TopicPartition, int] = field(default_factory=dict[TopicPartition, int])
     """Where reading goes on after this batch."""
 
@@ -59,6 +69,8 @@ class Applied:
     refusals: int = 0
     duplicates: int = 0
     """Usages and lifecycle events that were there already, and were dropped."""
+    grid: int = 0
+    """Intensities of a zone and hour."""
 
     def __add__(self, other: Applied) -> Applied:
         return Applied(
@@ -67,4 +79,5 @@ class Applied:
             self.commands + other.commands,
             self.refusals + other.refusals,
             self.duplicates + other.duplicates,
+            self.grid + other.grid,
         )

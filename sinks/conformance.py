@@ -62,6 +62,7 @@ class Recorded:
     value: bytes | None
     key: bytes | None = b"run-1"
     headers: Sequence[tuple[str, bytes | None]] = field(default=())
+    timestamp: int = 1_777_636_800_000
 
 
 def identity(cluster_id: str = "cluster-1", *, partitions: int = 2, **topic_ids: str) -> Identity:

@@ -1,7 +1,10 @@
-"""Reading the carbon, commands and dead-letter topics into a sink.
+"""Reading the carbon, commands, dead-letter and grid topics into a sink.
 
-There is no consumer group: one process owns the database, so it reads every partition, from the
-positions in the database. While one batch is written the next one is read, and no more: what is
+A DuckDB file is owned by one process, so that reads every partition, from the positions in the
+database, and there is no consumer group. A lake may have several sinks: they share the partitions
+(`marlin.sinks.share`), and whoever is given some reads on from the positions in the lake.
+
+While one batch is written the next one is read, and no more: what is
 in memory is bounded by two batches, and a slow disk slows the reading down.
 """
 
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,12 +26,13 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from marlin.broker.cluster import Cluster
 from marlin.broker.offsets import log_bounds
-from marlin.errors import BrokerError
+from marlin.errors import BrokerError, SinkConflictError
 from marlin.settings import Settings, SinkSettings
 from marlin.sinks.batch import Applied, Batch, TopicPartition
 from marlin.sinks.decode import Record, decode
 from marlin.sinks.duckdb_sink import SinkOutOfMemoryError
 from marlin.sinks.identity import Identity, identify
+from marlin.sinks.share import Share
 from marlin.sinks.sink import Sink
 from marlin.topics import Topics
 
@@ -48,12 +53,15 @@ _TOPICS_WAIT_S = 0.5
 _DRAIN_IDLE_S = 10.0
 _END_OFFSETS_WAIT_S = 10.0
 _MEMORY_TRIES = 6
+_BIND_TRIES = 12
+_BIND_PAUSE_MAX_S = 2.0
 
 
 class SinkConsumer:
     """Reads into `sink` until told to stop. One `run` at a time.
 
     `on_memory` is called when DuckDB has no memory for a batch, before it is tried again.
+    `shared`: other processes write to the same storage; read a share of the partitions only.
     """
 
     def __init__(
@@ -63,16 +71,24 @@ class SinkConsumer:
         sink: Sink,
         *,
         on_memory: Callable[[], None] = lambda: None,
+        shared: bool = False,
     ) -> None:
         self._cluster = cluster
         self._settings = settings
         self._sink = sink
         self._on_memory = on_memory
         self._topics = Topics(settings.kafka.topic_prefix)
-        self._read = (self._topics.carbon, self._topics.commands, self._topics.deadletter)
+        topics = self._topics
+        self._read = (topics.carbon, topics.commands, topics.deadletter, topics.grid)
+        # Clusters of before have no grid topic; it is read from when it comes.
+        self._needed = {topics.events, *self._read} - {topics.grid}
         self._identity = Identity(cluster.cluster_id)
         self._identified_s = 0.0
         self._writing: asyncio.Task[Applied] | None = None
+        self._share = self._new_share() if shared else None
+        self._numbers: frozenset[int] = frozenset()
+        self.conflicts = 0
+        """Batches that another sink was faster with; they were read again where still ours."""
         self.total = Applied()
         """What was taken in since the start."""
 
@@ -97,8 +113,7 @@ class SinkConsumer:
         try:
             await self._client.bootstrap()
             await self._consumer.start()
-            if await self._wait_for_topics(stop):
-                await self._begin()
+            if await self._wait_for_topics(stop) and await self._start_reading(stop):
                 if ready:
                     ready.set()
                 await self._read_until(stop)
@@ -117,6 +132,8 @@ class SinkConsumer:
         if self._writing:
             with suppress(Exception):  # told by run() already, or cancelled with it
                 await self._writing
+        if self._share:
+            await self._share.leave()
         await self._consumer.stop()
         await self._client.close()
 
@@ -127,7 +144,7 @@ class SinkConsumer:
         while True:
             self._identity = await identify(self._cluster, self._client, wanted)
             self._identified_s = time.monotonic()
-            missing = wanted - self._identity.topics.keys()
+            missing = self._needed - self._identity.topics.keys()
             if not missing:
                 return True
             if not told:
@@ -138,16 +155,75 @@ class SinkConsumer:
             if stop.is_set():
                 return False
 
+    def _new_share(self) -> Share:
+        timeout_s = self._settings.sink.session_timeout_s
+        return Share(self._cluster, self._topics, session_timeout_s=timeout_s)
+
+    async def _start_reading(self, stop: asyncio.Event) -> bool:
+        """Begin, with a share where partitions are shared; False when stopped before."""
+        if self._share:
+            await self._share.join()
+            return await self._begin_next_share(stop)
+        await self._begin()
+        return True
+
+    async def _begin_next_share(self, stop: asyncio.Event | None) -> bool:
+        """Store what is being written, give the partitions up, and begin with those that come.
+
+        False when none came for a while after `stop` (None: it is set). What was read and is not
+        being written is dropped: whoever gets the partition reads it again.
+        """
+        await self._written()
+        self._consumer.assign([])
+        if not await self._next_share(stop):
+            return False
+        await self._begin()
+        return True
+
+    async def _next_share(self, stop: asyncio.Event | None) -> bool:
+        assert self._share is not None
+        following = asyncio.ensure_future(self._share.next())
+        stopping = asyncio.ensure_future(stop.wait()) if stop else None
+        try:
+            if stopping:
+                await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({following}, timeout=_DRAIN_IDLE_S)
+            if following.done():
+                self._numbers = following.result()
+            return following.done()
+        finally:
+            following.cancel()
+            if stopping:
+                stopping.cancel()
+
     async def _begin(self) -> None:
         """Start reading the topics as they are now, where the sink left them."""
-        positions = await asyncio.to_thread(self._sink.bind, self._identity)
-        await self._assign(positions)
+        await self._assign(await self._bind())
+
+    async def _bind(self) -> dict[TopicPartition, int]:
+        for pause_s in (min(0.05 * 2**tried, _BIND_PAUSE_MAX_S) for tried in range(_BIND_TRIES)):
+            try:
+                return await asyncio.to_thread(self._sink.bind, self._identity)
+            except SinkConflictError as exc:
+                log.info("%s; binding again", exc)
+                await asyncio.sleep(random.uniform(0, pause_s))
+        return await asyncio.to_thread(self._sink.bind, self._identity)
+
+    def _is_mine(self, number: int) -> bool:
+        """Whether to read that partition of each topic. All topics should have as many; where
+        one has more, those of it go to whoever has the number they are congruent to."""
+        if self._share is None:
+            return True
+        shared_out = len(self._identity.topics[self._topics.carbon].partitions)
+        return number % shared_out in self._numbers
 
     async def _assign(self, positions: dict[TopicPartition, int]) -> None:
         partitions = [
             KafkaPartition(topic, number)
             for topic in self._read
+            if topic in self._identity.topics
             for number in self._identity.topics[topic].partitions
+            if self._is_mine(number)
         ]
         begins, ends = await log_bounds(self._cluster, partitions)
         self._consumer.assign(partitions)
@@ -159,11 +235,19 @@ class SinkConsumer:
     async def _read_until(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             await self._take(await self._collect(stop))
+            if self._is_share_changing() and not await self._begin_next_share(stop):
+                return
             if time.monotonic() - self._identified_s >= _IDENTIFY_EVERY_S:
                 await self._follow_changes()
 
+    def _is_share_changing(self) -> bool:
+        return self._share is not None and self._share.is_changing
+
     async def _drain(self) -> None:
-        """Read up to the ends as they are now; gives up when nothing comes any more."""
+        """Read up to the ends as they are now; gives up when nothing comes any more.
+
+        Partitions that go to another sink meanwhile are left to that one.
+        """
         try:
             partitions = list(self._consumer.assignment())
             _, ends = await asyncio.wait_for(
@@ -173,14 +257,25 @@ class SinkConsumer:
             log.warning("the broker is gone (%r): stopping with what was read", exc)
             return
         idle_since = time.monotonic()
-        while behind := [tp for tp in partitions if await self._position(tp) < ends[tp]]:
+        while behind := await self._behind(ends):
             chunks = await self._collect(None)
             await self._take(chunks)
+            if self._is_share_changing() and not await self._begin_next_share(None):
+                return
             if chunks:
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > _DRAIN_IDLE_S:
                 log.warning("stopping before the end of %s: nothing comes", behind)
                 return
+
+    async def _behind(self, ends: dict[KafkaPartition, int]) -> list[KafkaPartition]:
+        """Which partitions are still to be read up to `ends`; none when all of it is stored."""
+        while True:
+            held = self._consumer.assignment() & ends.keys()
+            behind = [tp for tp in held if await self._position(tp) < ends[tp]]
+            if behind or await self._written():
+                return behind
+            await self._begin()
 
     async def _position(self, partition: KafkaPartition) -> int:
         position: int = await self._consumer.position(partition)
@@ -206,7 +301,7 @@ class SinkConsumer:
                 chunks.append(records)
                 count += len(records)
                 size += sum([len(record.value or b"") for record in records])
-            if stop is not None and stop.is_set():
+            if (stop is not None and stop.is_set()) or self._is_share_changing():
                 break
             waited_s = time.monotonic() - began
             if waited_s < wait_s or (chunks and self._is_writing()):
@@ -232,17 +327,29 @@ class SinkConsumer:
 
     async def _take(self, chunks: list[Sequence[Record]]) -> None:
         """Decode a batch while the one before is written, then start writing it."""
-        if not chunks:
+        if not chunks or self._is_share_changing():
             return
         batch = await asyncio.to_thread(decode, chunks, self._topics, datetime.now(UTC))
-        await self._written()
-        self._writing = asyncio.create_task(self._write(batch))
+        if await self._written():
+            self._writing = asyncio.create_task(self._write(batch))
+        else:
+            await self._begin()
 
-    async def _written(self) -> None:
-        """Wait for the batch that is being written; raises what it raised."""
+    async def _written(self) -> bool:
+        """Wait for the batch that is being written; raises what it raised.
+
+        False when another sink was faster: nothing of it is stored. Begin again then, without
+        what was read after it.
+        """
         if self._writing:
             writing, self._writing = self._writing, None
-            self.total += await writing
+            try:
+                self.total += await writing
+            except SinkConflictError as exc:
+                self.conflicts += 1
+                log.warning("%s; reading on from the positions as they are now", exc)
+                return False
+        return True
 
     async def _write(self, batch: Batch) -> Applied:
         for pause_s in (0.1 * 2**tried for tried in range(_MEMORY_TRIES)):
@@ -257,15 +364,18 @@ class SinkConsumer:
     async def _follow_changes(self, *, again: bool = False) -> None:
         """Notice new partitions, and topics or a cluster that were recreated."""
         self._identified_s = time.monotonic()
+        if self._share:
+            await self._share.stay()
         wanted = {self._topics.events, *self._read}
         try:
             identity = await identify(self._cluster, self._client, wanted)
         except BrokerError as exc:
             log.warning("%s; asking again", exc)
             return
-        if identity.topics.keys() < wanted or (identity == self._identity and not again):
+        missing = self._needed - identity.topics.keys()
+        if missing or (identity == self._identity and not again):
             return  # a deleted topic is waited for
-        await self._written()
+        await self._written()  # or not: it begins anew either way
         if not identity.is_same_logs(self._identity):
             log.warning("topics were recreated: reading them from their beginning")
         self._identity = identity

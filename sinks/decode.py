@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import orjson
 from pydantic import ValidationError
 
 from marlin.errors import DataError
-from marlin.schemas import Command, DeadLetter, Lifecycle, SourcePosition
-from marlin.sinks.batch import Batch, Refusal, TopicPartition
+from marlin.schemas import Command, DeadLetter, GridRecord, Lifecycle, SourcePosition
+from marlin.sinks.batch import Batch, GridRow, Refusal, TopicPartition
 from marlin.sinks.carbon_table import (
     CARBON_PREFIX,
     MAX_OFFSET,
@@ -27,6 +27,7 @@ __all__ = ["Record", "decode"]
 _LIFECYCLE_PREFIX = b'{"type":"lifecycle"'
 _MAX_REASON = 2048
 _TOMBSTONE = "no value (a tombstone)"
+_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Record(Protocol):
@@ -39,6 +40,8 @@ class Record(Protocol):
     @property
     def offset(self) -> int: ...
     @property
+    def timestamp(self) -> int: ...
+    @property
     def key(self) -> bytes | None: ...
     @property
     def value(self) -> bytes | None: ...
@@ -47,7 +50,7 @@ class Record(Protocol):
 
 
 def decode(chunks: Iterable[Sequence[Record]], topics: Topics, now: datetime) -> Batch:
-    """Read records of the carbon, commands and dead-letter topics.
+    """Read records of the carbon, commands, dead-letter and grid topics.
 
     A chunk holds records of one partition in their order, at least one. `now` is when records
     that the sink itself refuses are said to be refused.
@@ -67,6 +70,12 @@ class _Decoder:
         self._lifecycle: list[Lifecycle] = []
         self._commands: list[Command] = []
         self._refusals: list[Refusal] = []
+        self._grid: list[GridRow] = []
+        self._read = {
+            topics.commands: self._command,
+            topics.deadletter: self._dead_letter,
+            topics.grid: self._intensity,
+        }
         self._next_offsets: dict[TopicPartition, int] = {}
 
     def add(self, chunk: Sequence[Record]) -> None:
@@ -74,9 +83,8 @@ class _Decoder:
         if topic == self._topics.carbon:
             self._add_derived(chunk)
         else:
-            read = self._command if topic == self._topics.commands else self._dead_letter
             for record in chunk:
-                self._try(read, record)
+                self._try(self._read[topic], record)
         self._next_offsets[TopicPartition(topic, chunk[0].partition)] = chunk[-1].offset + 1
 
     def _add_derived(self, chunk: Sequence[Record]) -> None:
@@ -106,6 +114,7 @@ class _Decoder:
             lifecycle=tuple(self._lifecycle),
             commands=tuple(self._commands),
             refusals=tuple(self._refusals),
+            grid=tuple(self._grid),
             next_offsets=self._next_offsets,
         )
 
@@ -135,6 +144,17 @@ class _Decoder:
         source = _possible(SourcePosition(letter.topic, letter.partition, letter.offset))
         self._refusals.append(
             Refusal(letter.step, letter.reason, source, letter.refused_at, record.key, record.value)
+        )
+
+    def _intensity(self, record: Record) -> None:
+        if record.value is None:
+            raise DataError(_TOMBSTONE)
+        self._grid.append(
+            GridRow(
+                GridRecord.model_validate_json(record.value),
+                SourcePosition(record.topic, record.partition, record.offset),
+                _EPOCH + timedelta(milliseconds=record.timestamp),
+            )
         )
 
     def _refuse(self, record: Record, reason: str) -> None:

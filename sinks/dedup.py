@@ -14,7 +14,7 @@ from marlin.schemas import Lifecycle, SourcePosition
 from marlin.sinks.arrow import ArrowTable, arrow, arrow_compute
 from marlin.sinks.batch import Refusal, TopicPartition
 
-__all__ = ["NextOffsets", "fresh_lifecycle", "fresh_refusals", "fresh_usages"]
+__all__ = ["NextOffsets", "advances", "fresh_lifecycle", "fresh_refusals", "fresh_usages"]
 
 NextOffsets: TypeAlias = dict[TopicPartition, int]
 """By source partition, one above the highest offset taken in."""
@@ -69,7 +69,7 @@ def fresh_lifecycle(
     fresh = [
         record
         for record in lifecycle
-        if _advances(SourcePosition.parse(record.source), next_offsets, reached)
+        if advances(SourcePosition.parse(record.source), next_offsets, reached)
     ]
     return fresh, reached
 
@@ -87,15 +87,16 @@ def fresh_refusals(
         refusal
         for refusal in refusals
         if (
-            _advances(refusal.source, read, refused_here)
+            advances(refusal.source, read, refused_here)
             if refusal.step == "sink"
-            else _advances(refusal.source, next_offsets, reached)
+            else advances(refusal.source, next_offsets, reached)
         )
     ]
     return fresh, reached
 
 
-def _advances(source: SourcePosition, before: NextOffsets, reached: NextOffsets) -> bool:
+def advances(source: SourcePosition, before: NextOffsets, reached: NextOffsets) -> bool:
+    """Whether `source` is at or above both next offsets of its partition; moves `reached` on."""
     where = TopicPartition(source.topic, source.partition)
     if source.offset < max(before.get(where, 0), reached.get(where, 0)):
         return False

@@ -18,7 +18,9 @@ from marlin.sinks.arrow import ArrowTable, arrow
 from marlin.sinks.batch import Applied, Batch, Refusal, TopicPartition
 from marlin.sinks.database import open_database
 from marlin.sinks.dedup import fresh_lifecycle, fresh_refusals, fresh_usages
+from marlin.sinks.factor_sets import FactorSets
 from marlin.sinks.facts import CommandFacts, RunFacts, fold_commands, fold_runs
+from marlin.sinks.grid import INSERT_GRID, fresh_grid, grid_table
 from marlin.sinks.identity import Identity
 from marlin.sinks.migrations import migrate
 from marlin.sinks.positions import Positions
@@ -50,6 +52,9 @@ class DuckDBSink:
         try:
             migrate(self._connection)
             self._positions = Positions(self._connection)
+            self._factor_sets = FactorSets(self._connection)
+            with self._transaction():
+                self._factor_sets.open()
             # Queries are cursors of a connection that no transaction of the sink ever holds.
             self._reader = self._connection.cursor()
         except duckdb.Error as exc:
@@ -81,22 +86,29 @@ class DuckDBSink:
         usages, repeated, reached = fresh_usages(batch.usages, moved.applied)
         lifecycle, reached_too = fresh_lifecycle(batch.lifecycle, moved.applied)
         refusals, refused = fresh_refusals(batch.refusals, moved.refused, moved.read)
+        grid = fresh_grid(batch.grid, moved.read)
         moved.advance(applied=(reached, reached_too), refused=refused, read=batch.next_offsets)
         self._meet({where.topic for _, where in moved.changed})
+        used = self._factor_sets.unlisted(usages)
         with self._transaction():
             commands = self._new_commands(batch.commands)
             self._add_usages(usages)
             self._add_facts(lifecycle, commands)
             self._add_refusals(refusals)
+            if grid:
+                self._run(INSERT_GRID, batch_grid=grid_table(grid))
             self._check_same_events(repeated)
+            self._factor_sets.record(used)
             self._positions.store(moved)
         self._positions.become(moved)
+        self._factor_sets.learn(used)
         return Applied(
             events=usages.num_rows,
             lifecycle=len(lifecycle),
             commands=len(commands),
             refusals=len(refusals),
             duplicates=repeated.num_rows + len(batch.lifecycle) - len(lifecycle),
+            grid=len(grid),
         )
 
     def close(self) -> None:

@@ -70,7 +70,7 @@ async def rebuild(
     progress: Callable[[int, int], None] = lambda _done, _all: None,
     warn: Callable[[str], None] = lambda _text: None,
 ) -> Rebuilt:
-    """Build `settings.database_path` anew from the carbon, commands and dead-letter topics.
+    """Build `settings.database_path` anew from the carbon, commands, dead-letter and grid topics.
 
     They are read from their beginning to where they end when this starts. The old file stays in
     its place until the new one is whole, and is kept as `kept_path`; no sink can start meanwhile.
@@ -118,9 +118,9 @@ def _refuse_if_owned(database: Path) -> None:
 
 
 async def _logs(cluster: Cluster, topics: Topics) -> _Logs:
-    read = (topics.carbon, topics.commands, topics.deadletter)
+    read = (topics.carbon, topics.commands, topics.deadletter, topics.grid)
     identity = await identity_of(cluster, (*read, topics.events))
-    missing = sorted({*read, topics.events} - identity.topics.keys())
+    missing = sorted({*read, topics.events} - {topics.grid} - identity.topics.keys())
     if missing:
         raise ConfigurationError(
             f"the cluster at {cluster.bootstrap_servers} has no topics {', '.join(missing)}: "
@@ -129,6 +129,7 @@ async def _logs(cluster: Cluster, topics: Topics) -> _Logs:
     partitions = [
         KafkaPartition(topic, number)
         for topic in read
+        if topic in identity.topics
         for number in identity.topics[topic].partitions
     ]
     begins, ends = await log_bounds(cluster, partitions)
