@@ -25,6 +25,7 @@ CODES: dict[str, str] = {
     "region_zone": "only the grid zone is known",
     "region_country": "only the country is known",
     "region_world": "world averages stand in for the region",
+    "intensity_hour": "the grid zone's value of that very hour, instead of the year's average",
     "intensity_country": "no value of the grid zone: the country's average",
     "intensity_world": "no value of the zone or the country: the world's average",
     "pue_fleet": "no value of the region: the operator's fleet average",

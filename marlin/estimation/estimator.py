@@ -86,6 +86,10 @@ class Estimator:
         """Whether coefficients depend on the hour."""
         return self._grid is not None
 
+    def zone(self, provider: str, region: str) -> str:
+        """The Electricity Maps zone of a region; empty where none is known. Never raises."""
+        return self._locator.locate(provider, region).region.zone
+
     def resolve(
         self,
         model: str | ModelSpec,
@@ -129,7 +133,8 @@ class Estimator:
         if value is None or not 0 <= value < float("inf"):
             return place
         row = replace(place.intensity, scope="zone", key=place.region.zone, value=value)
-        return replace(place, intensity=row)
+        codes = [code for code in place.codes if not code.startswith("intensity_")]
+        return replace(place, intensity=row, codes=(*codes, "intensity_hour"))
 
 
 def _hour(at: datetime) -> datetime:

@@ -77,6 +77,29 @@ def test_the_hour_of_the_grid_is_used() -> None:
     assert grid.asked == [("IE", NOON.replace(minute=0)), ("IE", NOON.replace(hour=13, minute=0))]
 
 
+def test_a_code_says_which_intensity_was_used() -> None:
+    # This zone has no yearly value: the country's stands in, until an hour is told.
+    grid = Grid({("IE", 12): 250.0, ("US-SW-AZPS", 12): 500.0})
+    estimator = Estimator(grid=grid)
+
+    def told(region: str, at: datetime) -> list[str]:
+        codes = estimator.coefficients("small-7b", "azure", region, at).codes
+        return [code for code in codes if code.startswith("intensity_")]
+
+    assert told("eu-west-1", NOON) == ["intensity_hour"]
+    assert told("eu-west-1", NOON + timedelta(hours=1)) == []
+    assert told("westus3", NOON) == ["intensity_hour"]
+    assert told("westus3", NOON + timedelta(hours=1)) == ["intensity_country"]
+    assert told("no-such-region", NOON) == ["intensity_world"]
+
+
+def test_the_zone_of_a_region_is_told() -> None:
+    estimator = Estimator()
+    assert estimator.zone("aws", "eu-west-1") == "IE"
+    assert estimator.zone("openai", "DE") == "DE"
+    assert estimator.zone("aws", "no-such-region") == ""
+
+
 def test_one_hour_is_one_key_in_every_time_zone() -> None:
     grid = Grid({("IE", 12): 250.0})
     estimator = Estimator(grid=grid)
