@@ -21,7 +21,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint fmt pytest test-kafka schemas lock clean chaos bench-recovery \
+.PHONY: help install demo test lint fmt pytest test-kafka schemas docs lock clean chaos bench-recovery \
 	bench bench-quick bench-report bench-lock
 
 help: ## list the targets
@@ -86,6 +86,9 @@ fmt: $(INSTALLED) ## format the code and mend what ruff can mend
 
 schemas: $(INSTALLED) ## write schemas/generated from the contracts
 	$(BIN)/python -m marlin.schemas.generate
+
+docs: $(INSTALLED) ## write docs/sql.md from the comments of the database
+	$(BIN)/python -m marlin.sinks.document
 
 EXTRAS := --extra pipeline --extra otel --extra grid --extra lake --extra reports
 lock: $(INSTALLED) ## pin the dependencies again (UV_FLAGS=--upgrade for newer ones)

@@ -9,14 +9,18 @@ from typing import Any, NamedTuple
 import duckdb
 
 from marlin.errors import SinkError
+from marlin.estimation.factorset import shipped_factor_set
 from marlin.sinks.batch import TopicPartition
 from marlin.sinks.identity import Identity
 
 __all__ = ["Holdings", "Inventory", "Read", "irrecoverable", "take_inventory"]
 
 _ROWS = ("events", "runs", "agents", "hourly", "commands", "dead_letters")
-_BOOKKEEPING = frozenset({"schema_versions", "sources", "positions", "daily"})
-"""`daily` adds up the same events as `hourly`."""
+_BOOKKEEPING = frozenset({"schema_versions", "sources", "positions", "daily", "ledger_removals"})
+"""`daily` adds up the same events as `hourly`; what was removed from the ledger comes again."""
+
+_MADE_AGAIN = {"factor_sets": f"content IS NULL OR factors = '{shipped_factor_set().version}'"}
+"""Rows of other tables that a new database gets too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,9 @@ def _other_tables(connection: duckdb.DuckDBPyConnection) -> list[str]:
 
 def _has_rows(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
     quoted = table.replace('"', '""')
-    return connection.execute(f'SELECT 1 FROM "{quoted}" LIMIT 1').fetchone() is not None
+    made_again = _MADE_AGAIN.get(table, "false")
+    found = connection.execute(f'SELECT 1 FROM "{quoted}" WHERE NOT ({made_again}) LIMIT 1')
+    return found.fetchone() is not None
 
 
 def irrecoverable(

@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 from marlin.cli.main import app
 from marlin.schemas.generate import FAMILIES
 from marlin.settings import Settings
+from marlin.sinks.migrations import migrate
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -107,8 +108,7 @@ def test_python_blocks_run(block: Block, monkeypatch: pytest.MonkeyPatch, tmp_pa
 @pytest.mark.parametrize("block", blocks("sql"), ids=lambda block: block.where)
 def test_sql_blocks_run(block: Block) -> None:
     database = duckdb.connect(":memory:")
-    for migration in sorted((ROOT / "sinks" / "sql").glob("*.sql")):
-        database.execute(migration.read_text())
+    migrate(database)
 
     for query in filter(str.strip, block.text.split(";")):
         assert database.execute(query).fetchall() == []

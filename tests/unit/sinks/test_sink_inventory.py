@@ -9,6 +9,7 @@ import duckdb
 import pytest
 
 from marlin.errors import SinkError
+from marlin.estimation.factorset import shipped_factor_set
 from marlin.sinks import conformance as made
 from marlin.sinks.batch import TopicPartition
 from marlin.sinks.duckdb_sink import DuckDBSink
@@ -125,3 +126,12 @@ def test_tables_of_others_are_named_when_they_have_rows(sink: DuckDBSink) -> Non
     assert irrecoverable(inventory, IDENTITY, BEGINS, ENDS) == [
         'table odd "name has rows that no topic has'
     ]
+
+
+def test_a_factor_set_whose_content_is_only_here_would_be_lost(sink: DuckDBSink) -> None:
+    shipped = shipped_factor_set().version
+    add = "INSERT INTO factor_sets VALUES (?, 'm1', '{}', '0.1.0', now())"
+    sink.cursor().execute(add, [shipped])
+    assert take_inventory(sink.cursor()).other_tables == ()
+    sink.cursor().execute(add, ["2020-01-01-00000000"])
+    assert take_inventory(sink.cursor()).other_tables == ("factor_sets",)
