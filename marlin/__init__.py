@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from marlin.connection import Connection, connect
     from marlin.errors import (
         BrokerError,
         BudgetError,
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
         MarlinError,
     )
     from marlin.estimation import Estimate, Estimator, estimate
+    from marlin.routing import CarbonAwareRouter, RegionChoice, select_model
     from marlin.runtime import (
         AgentContext,
         AgentState,
@@ -46,9 +48,11 @@ __all__ = [
     "BrokerError",
     "BudgetError",
     "BudgetWarning",
+    "CarbonAwareRouter",
     "CarbonBudgetExceededError",
     "CarbonEvent",
     "ConfigurationError",
+    "Connection",
     "DataError",
     "Estimate",
     "EstimationError",
@@ -61,21 +65,24 @@ __all__ = [
     "ModelClient",
     "ModelReply",
     "Policy",
+    "RegionChoice",
     "RunResult",
     "RunStatus",
     "Settings",
     "TokenUsage",
     "__version__",
+    "connect",
     "current_run",
     "estimate",
     "instrument",
     "run",
+    "select_model",
     "uninstrument",
 ]
 
 _MODULES = (
     *("marlin.errors", "marlin.estimation", "marlin.runtime", "marlin.runtime.meter"),
-    *("marlin.runtime.integrations", "marlin.settings"),
+    *("marlin.runtime.integrations", "marlin.routing", "marlin.settings"),
 )
 
 
