@@ -7,19 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from marlin.estimation.coefficients import Coefficients
 from marlin.estimation.estimator import Estimator, default_estimator
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from marlin.estimation.coefficients import Coefficients
-
     Floats = NDArray[np.float64]
 
-__all__ = ["COLUMNS", "estimate_columns"]
+__all__ = ["COLUMNS", "CompiledRows", "compile_rows", "estimate_columns"]
 
 COLUMNS = tuple(
     f"{quantity}{end}"
@@ -33,6 +32,30 @@ MOST_KINDS = 4_000_000
 """Combinations of distinct names for which a table of flags is kept [count]."""
 
 
+class CompiledRows(NamedTuple):
+    """What rows of names compile to: each row's coefficients are `coefficients[which[row]]`."""
+
+    which: NDArray[np.intp]
+    coefficients: list[Coefficients]
+
+
+def compile_rows(
+    *,
+    model: Iterable[str],
+    provider: Iterable[str],
+    region: Iterable[str],
+    at: Sequence[datetime] | None = None,
+    estimator: Estimator | None = None,
+) -> CompiledRows:
+    """Coefficients of rows given as columns, each distinct combination compiled once.
+
+    For callers that need the codes and versions of each row beside its figures. `at` counts only
+    with an estimator that has a grid source. Raises ValueError where lengths differ.
+    """
+    estimator = default_estimator() if estimator is None else estimator
+    return _compiled(estimator, (model, provider, region), at)
+
+
 def estimate_columns(
     *,
     model: Iterable[str],
@@ -44,17 +67,20 @@ def estimate_columns(
     output_tokens: Any,
     at: Sequence[datetime] | None = None,
     estimator: Estimator | None = None,
+    compiled_rows: CompiledRows | None = None,
 ) -> dict[str, Floats]:
     """Footprints of calls given as columns of equal length: lists, NumPy or Arrow arrays.
 
-    Gives `COLUMNS` and `intensity_g_per_kwh` as float64 arrays, equal to `Coefficients.footprint`
-    of each row. Each distinct model, provider, region and hour is compiled once. `at` counts only
-    with an estimator that has a grid source. Raises ValueError where lengths differ.
+    Gives `COLUMNS` and `intensity_g_per_kwh` as float64 arrays, equal to `Coefficients.ranged`
+    of each row to the last bit. Each distinct model, provider, region and hour is compiled once,
+    or not at all where `compiled_rows` gives what `compile_rows` made of the same names. `at`
+    counts only with an estimator that has a grid source. Raises ValueError where lengths differ.
     """
     import numpy as np
 
-    estimator = default_estimator() if estimator is None else estimator
-    which, compiled = _compiled(estimator, (model, provider, region), at)
+    which, compiled = compiled_rows or compile_rows(
+        model=model, provider=provider, region=region, at=at, estimator=estimator
+    )
     rows = len(which)
     fresh = _floats(input_tokens, rows) + _floats(cache_write_tokens, rows)
     read, output = _floats(cache_read_tokens, rows), _floats(output_tokens, rows)
@@ -96,7 +122,7 @@ def _compiled(
     estimator: Estimator,
     names: tuple[Iterable[str], Iterable[str], Iterable[str]],
     at: Sequence[datetime] | None,
-) -> tuple[NDArray[np.intp], list[Coefficients]]:
+) -> CompiledRows:
     """For each row the number of its coefficients, and the coefficients."""
     import numpy as np
 
@@ -117,7 +143,9 @@ def _compiled(
         which = (np.cumsum(seen) - 1)[combined]
     else:
         distinct, which = np.unique(combined, return_inverse=True)
-    return which, [estimator.coefficients(*_names(int(one), columns)) for one in distinct]
+    return CompiledRows(
+        which, [estimator.coefficients(*_names(int(one), columns)) for one in distinct]
+    )
 
 
 def _names(
