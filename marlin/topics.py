@@ -58,6 +58,11 @@ class Topics:
         return f"{self.prefix}marlin-worker"
 
     @property
+    def sink_group(self) -> str:
+        """Consumer group of the sinks of a lake; a DuckDB file's sink needs none."""
+        return f"{self.prefix}marlin-sink"
+
+    @property
     def grid(self) -> str:
         """Carbon intensity by grid zone and hour (compacted), on one partition."""
         return f"{self.prefix}marlin.grid.v1"

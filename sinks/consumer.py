@@ -225,6 +225,9 @@ class SinkConsumer:
             for number in self._identity.topics[topic].partitions
             if self._is_mine(number)
         ]
+        if not partitions:
+            self._consumer.assign([])  # other sinks have them all
+            return
         begins, ends = await log_bounds(self._cluster, partitions)
         self._consumer.assign(partitions)
         for partition in partitions:
@@ -248,8 +251,10 @@ class SinkConsumer:
 
         Partitions that go to another sink meanwhile are left to that one.
         """
+        partitions = list(self._consumer.assignment())
+        if not partitions:
+            return
         try:
-            partitions = list(self._consumer.assignment())
             _, ends = await asyncio.wait_for(
                 log_bounds(self._cluster, partitions), _END_OFFSETS_WAIT_S
             )

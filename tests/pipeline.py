@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -144,6 +145,14 @@ asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 """
 
 
+def _with_secrets(settings: Settings) -> str:
+    dumped = settings.model_dump(mode="json")
+    secret = settings.sink.s3_secret_access_key
+    if secret is not None:  # masked by the dump
+        dumped["sink"]["s3_secret_access_key"] = secret.get_secret_value()
+    return json.dumps(dumped)
+
+
 class PipelineProcess:
     """A worker or a sink in a process of its own, to be killed.
 
@@ -160,7 +169,7 @@ class PipelineProcess:
     ) -> None:
         # The child closes its end when a SIGTERM would stop it gracefully; before, it just dies.
         self._started, child_end = os.pipe()
-        arguments = [kind, settings.model_dump_json(), str(disk_bytes), str(child_end)]
+        arguments = [kind, _with_secrets(settings), str(disk_bytes), str(child_end)]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _RUN, *arguments],

@@ -6,43 +6,23 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaProducer
 from brokers.embedded import embedded_broker
 from conftest import settings_for
+from derived import publish, usages
 from pipeline import eventually
 
-from marlin.broker.cluster import connect, create_topics
+from marlin.broker.cluster import create_topics
 from marlin.errors import QueryError
 from marlin.query import query
 from marlin.settings import Settings
 from marlin.sinks import conformance as made
 from marlin.sinks.conformance import Recorded
 from marlin.sinks.service import run_sink
-
-
-async def publish(settings: Settings, records: Sequence[Recorded]) -> None:
-    """Send made-up records of the sink's topics, under this test's topic prefix."""
-    await create_topics(settings)
-    prefix = settings.kafka.topic_prefix
-    producer = AIOKafkaProducer(**(await connect(settings)).producer_options(), linger_ms=5)
-    await producer.start()
-    try:
-        for record in records:
-            await producer.send(
-                prefix + record.topic,
-                record.value,
-                key=record.key,
-                partition=record.partition,
-                headers=[(name, value or b"") for name, value in record.headers],
-            )
-        await producer.flush()
-    finally:
-        await producer.stop()
 
 
 @asynccontextmanager
@@ -75,10 +55,6 @@ async def totals(settings: Settings) -> tuple[Any, ...]:
     )
     ((calls,),) = await rows(settings, "SELECT coalesce(sum(calls), 0) FROM runs")
     return events, calls, tokens
-
-
-def usages(first: int, past: int) -> list[Recorded]:
-    return [made.carbon(n, partition=n % 3, input_tokens=n) for n in range(first, past)]
 
 
 async def test_counts_while_running_and_drains_at_the_end(settings: Settings) -> None:
