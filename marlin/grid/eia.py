@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from marlin.errors import ConfigurationError, GridZoneError
 from marlin.grid.client import GridClient
@@ -47,9 +47,9 @@ _STORAGE = frozenset({"BAT", "OES", "PS", "UES"})
 class Eia:
     """EIA as a provider. Raises ConfigurationError without a key."""
 
-    name: Final = "eia-v2"
-    basis: Final[Literal["lifecycle"]] = "lifecycle"
-    signal: Final[Literal["average"]] = "average"
+    name: str = "eia-v2"
+    basis: Literal["lifecycle"] = "lifecycle"
+    signal: Literal["average"] = "average"
 
     def __init__(self, settings: GridSettings, *, now: Callable[[], datetime] = utc_now) -> None:
         if settings.eia_api_key is None:

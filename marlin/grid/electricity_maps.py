@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from marlin.errors import ConfigurationError, GridZoneError
 from marlin.grid.client import GridClient
@@ -30,9 +30,9 @@ _FACTORS = "lifecycle"
 class ElectricityMaps:
     """Electricity Maps as a provider. Raises ConfigurationError without a token."""
 
-    name: Final = "electricitymaps-v3"
-    basis: Final[Literal["lifecycle"]] = "lifecycle"
-    signal: Final[Literal["average"]] = "average"
+    name: str = "electricitymaps-v3"
+    basis: Literal["lifecycle"] = "lifecycle"
+    signal: Literal["average"] = "average"
 
     def __init__(self, settings: GridSettings, *, now: Callable[[], datetime] = utc_now) -> None:
         if settings.electricitymaps_token is None:

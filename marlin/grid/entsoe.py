@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Literal
 
 from marlin.errors import ConfigurationError, GridZoneError
 from marlin.grid.client import GridClient
@@ -59,9 +59,9 @@ _STORAGE = frozenset({"B10", "B25"})
 class EntsoE:
     """ENTSO-E as a provider. Raises ConfigurationError without a token."""
 
-    name: Final = "entsoe-a75"
-    basis: Final[Literal["lifecycle"]] = "lifecycle"
-    signal: Final[Literal["average"]] = "average"
+    name: str = "entsoe-a75"
+    basis: Literal["lifecycle"] = "lifecycle"
+    signal: Literal["average"] = "average"
 
     def __init__(self, settings: GridSettings, *, now: Callable[[], datetime] = utc_now) -> None:
         if settings.entsoe_token is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from marlin.errors import GridZoneError
 from marlin.grid.client import GridClient
@@ -27,9 +27,9 @@ _HALF_HOUR = timedelta(minutes=30)
 class UkCarbonIntensity:
     """The UK Carbon Intensity API as a provider. Its values are direct, so they are a memo."""
 
-    name: Final = "uk-carbon-intensity"
-    basis: Final[Literal["direct"]] = "direct"
-    signal: Final[Literal["average"]] = "average"
+    name: str = "uk-carbon-intensity"
+    basis: Literal["direct"] = "direct"
+    signal: Literal["average"] = "average"
 
     def __init__(self, settings: GridSettings, *, now: Callable[[], datetime] = utc_now) -> None:
         self._client = GridClient(self.name, settings.ukci_url, settings)

@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from marlin.errors import ConfigurationError, GridAuthError, GridZoneError
 from marlin.grid.client import GridClient, Params, basic_authorization
@@ -38,9 +38,9 @@ class WattTime:
     Its values are marginal: to choose when and where to run, never to count a footprint with.
     """
 
-    name: Final = "watttime-v3"
-    basis: Final[Literal["direct"]] = "direct"
-    signal: Final[Literal["marginal"]] = "marginal"
+    name: str = "watttime-v3"
+    basis: Literal["direct"] = "direct"
+    signal: Literal["marginal"] = "marginal"
 
     def __init__(self, settings: GridSettings, *, now: Callable[[], datetime] = utc_now) -> None:
         if settings.watttime_username is None or settings.watttime_password is None:
