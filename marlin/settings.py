@@ -2,7 +2,7 @@
 
 Each is read from the environment as `MARLIN_<GROUP>__<NAME>` (for instance
 `MARLIN_KAFKA__BOOTSTRAP_SERVERS`), from a `.env` file in the working directory, or given in code.
-Durations are in seconds (`_s`) or milliseconds (`_ms`), sizes in bytes (`_bytes`).
+Durations are in seconds (`_s`), milliseconds (`_ms`) or days (`_days`), sizes in bytes (`_bytes`).
 """
 
 from __future__ import annotations
@@ -139,6 +139,11 @@ class SinkSettings(_Group):
     """A query is stopped after so long [s]."""
     query_max_rows: Annotated[int, Field(ge=1)] = 1_000_000
     """Most rows that a query may give [count]; the rest is cut off, which the answer tells."""
+    ledger_retention_days: Annotated[int, Field(ge=1)] | None = None
+    """Whole days (UTC) that `events` keeps before today; the sink removes older ones. Aggregates
+    and what was restated stay. Unset: for ever."""
+    dead_letter_retention_days: Annotated[int, Field(ge=1)] | None = None
+    """Whole days (UTC) that `dead_letters` keeps before today. Unset: for ever."""
     lake_catalog: str | None = None
     """Catalogue of a DuckLake that several sinks write together, instead of `database`:
     `sqlite:/path/catalog.sqlite` or `postgres:dbname=… host=…`. Unset: `database` is used."""
@@ -252,6 +257,27 @@ class GridSettings(_Group):
     refresh_after_s: Annotated[float, Field(ge=0)] = 900.0
     """Hours that are estimated, forecast or still missing are asked for again after so long [s].
     Measured ones are kept."""
+    join: bool | None = None
+    """Whether the worker counts events with the hourly values on the grid topic, and the sink
+    adjusts for what came late. Unset: where `provider` is set."""
+    history_hours: Annotated[int, Field(ge=1, le=720)] = 48
+    """How far back `marlin grid publish` looks for values that came late or were revised [h]."""
+    forecast_hours: Annotated[int, Field(ge=0, le=24)] = 2
+    """How far ahead it publishes forecasts [h], from the present hour on; a measured value later
+    revises them. 0: no forecast is ever counted with."""
+    keep_days: Annotated[int, Field(ge=8, le=400)] = 40
+    """Hours that a worker remembers [d]. Events sent more than 7 days after their hour have none,
+    so a worker may be that much behind and still count as it would have then."""
+    adjust_interval_s: Annotated[float, Field(gt=0)] = 3600.0
+    """How often the sink looks for hours whose value came late or was revised [s]."""
+    adjust_days: Annotated[int, Field(ge=1, le=400)] = 30
+    """How far back it looks [d]."""
+
+    @property
+    def joins(self) -> bool:
+        """`join`, or what it is where unset."""
+        return bool(self.provider) if self.join is None else self.join
+
     error_pause_s: Annotated[float, Field(ge=0)] = 60.0
     """A source that failed is not asked for that zone again for so long [s]."""
     uncovered_pause_s: Annotated[float, Field(ge=0)] = 86_400.0

@@ -17,6 +17,7 @@ from yarl import URL
 from marlin.broker.cluster import Cluster
 from marlin.estimation import Estimator
 from marlin.settings import KafkaSettings, Settings, WorkerSettings
+from marlin.streams.grid_reader import GridReader
 from marlin.streams.identity import log_has
 from marlin.streams.meter import Meter
 from marlin.streams.partition import Partition
@@ -57,9 +58,16 @@ class MarlinApp(faust.App):
 
 
 def create_app(
-    settings: Settings, cluster: Cluster, *, partitions: int, estimator: Estimator
+    settings: Settings,
+    cluster: Cluster,
+    *,
+    partitions: int,
+    estimator: Estimator,
+    grid: GridReader | None = None,
 ) -> MarlinApp:
     """The app of one worker; `partitions` is what the events topic has.
+
+    With `grid`, `estimator` must have its values as the source of hours.
 
     Nothing is connected before `start`.
     """
@@ -78,7 +86,9 @@ def create_app(
         name="runs",
         partitions=partitions,
         changelog_topic=app.topic(topics.runs, schema=_Untouched(), partitions=partitions),
-        new_partition=lambda number: Partition(topics.events, number, estimator=estimator),
+        new_partition=lambda number: Partition(
+            topics.events, number, estimator=estimator, grid=grid and grid.values
+        ),
     )
     app.tables.add(app.run_table)
     app.publisher = Publisher(
@@ -95,6 +105,7 @@ def create_app(
         log_has=partial(log_has, cluster.client_options()),
         max_event_bytes=worker.max_event_bytes,
         continue_recreated=worker.on_recreated_topic == "continue",
+        ready_for=grid and grid.ready_for,
     )
     _add_agent(app, meter, topics.events)
     _add_verification(app, meter, topics.events)

@@ -30,6 +30,8 @@ class Meter:
     An error in here would make Faust restart the agent *after* the failed batch, and commits
     would stop there while later work went on. Per-record errors are dead letters; anything else
     ends the worker, and its supervisor starts it again at the last durable position.
+
+    `ready_for` is awaited before a batch is handled, with the newest time of its records [ms].
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Meter:
         log_has: Callable[[TP, Fingerprint | None], Awaitable[bool]],
         max_event_bytes: int,
         continue_recreated: bool = False,
+        ready_for: Callable[[int], Awaitable[None]] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._table = table
@@ -47,6 +50,7 @@ class Meter:
         self._log_has = log_has
         self._max_event_bytes = max_event_bytes
         self._continue_recreated = continue_recreated
+        self._ready_for = ready_for
         self._now = now
         self._verified = WeakSet[Partition]()
         self._verifying = asyncio.Lock()
@@ -56,6 +60,8 @@ class Meter:
         """Handle one message of the batching transport; acknowledges it when it is durable."""
         tp: TP = event.message.tp
         batch = cast(Batch, event.value)
+        if self._ready_for is not None:
+            await self._ready_for(max(record.timestamp for record in batch.records))
         partition = self._table.partition(tp.partition)
         await self._verify(partition, tp, consumer)
         if not await self._continues(partition, tp, batch, consumer):

@@ -16,6 +16,7 @@ from marlin.streams.call import Call, encode_call
 from marlin.streams.carbon import Figures, encode_figures
 from marlin.streams.decode import Decoded, RawRecord, Refusal, decode_batch
 from marlin.streams.escalation import Unanswered, escalation
+from marlin.streams.grid import HourlyValues
 from marlin.streams.run import Breach, Run
 from marlin.streams.tariff import Tariffs
 
@@ -80,7 +81,14 @@ class Partition:
     but for `breached_at` and `escalated` in a run's row, which tell of time.
     """
 
-    def __init__(self, topic: str, number: int, *, estimator: Estimator) -> None:
+    def __init__(
+        self,
+        topic: str,
+        number: int,
+        *,
+        estimator: Estimator,
+        grid: HourlyValues | None = None,
+    ) -> None:
         self.number = number
         self.runs: dict[str, Run] = {}
         self.epoch = 0
@@ -94,7 +102,7 @@ class Partition:
         self._topic = topic
         self._source = b""
         """`source` as it is while a batch is handled."""
-        self._tariffs = Tariffs(estimator)
+        self._tariffs = Tariffs(estimator, grid)
         self._finished: dict[str, None] = {}
         """Finished runs, in the order they finished."""
         self._unanswered = Unanswered()
@@ -232,7 +240,9 @@ class Partition:
         Most of it is bytes that are there already: the event as it came, and what its
         coefficients say of every call.
         """
-        tariff = self._tariffs.of(call.model, call.provider, call.region, call.time)
+        tariff = self._tariffs.of(
+            call.model, call.provider, call.region, call.time, record.timestamp
+        )
         of = tariff.ranged(
             call.input_tokens, call.cache_read_tokens, call.cache_write_tokens, call.output_tokens
         )

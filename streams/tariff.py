@@ -8,6 +8,7 @@ from typing import NamedTuple
 import orjson
 
 from marlin.estimation import Estimator, Ranged
+from marlin.streams.grid import HourlyValues
 
 __all__ = ["AFTER_FINISH", "Tariff", "Tariffs"]
 
@@ -31,23 +32,41 @@ class Tariff(NamedTuple):
 class Tariffs:
     """Tariffs by name, as the estimator has them."""
 
-    def __init__(self, estimator: Estimator) -> None:
+    def __init__(self, estimator: Estimator, grid: HourlyValues | None = None) -> None:
+        """With `grid`, `estimator` must have the same one as its source."""
         self._estimator = estimator
+        self._grid = grid
+        self._zones: dict[tuple[str, str], str] = {}
         self._known: dict[tuple[str, str, str, datetime | None], Tariff] = {}
 
-    def of(self, model: str, provider: str, region: str, at: datetime) -> Tariff:
-        """The tariff of a call made `at`. Unknown names have a wide one; never raises."""
-        hour = at.replace(minute=0, second=0, microsecond=0) if self._estimator.has_grid else None
+    def of(self, model: str, provider: str, region: str, at: datetime, sent_ms: int) -> Tariff:
+        """The tariff of a call made `at`, whose event came on its topic at `sent_ms` [ms].
+
+        Unknown names have a wide one; never raises.
+        """
+        hour = None if self._grid is None else self._hour(provider, region, at, sent_ms)
         key = (model, provider, region, hour)
         tariff = self._known.get(key)
         if tariff is None:
             if len(self._known) >= MAX_TARIFFS:
                 self._known.clear()
-            tariff = self._known[key] = self._compile(model, provider, region, at)
+            tariff = self._known[key] = self._compile(model, provider, region, hour)
         return tariff
 
-    def _compile(self, model: str, provider: str, region: str, at: datetime) -> Tariff:
-        by = self._estimator.coefficients(model, provider, region, at)
+    def _hour(self, provider: str, region: str, at: datetime, sent_ms: int) -> datetime | None:
+        """The hour of `at`, where its own intensity is used."""
+        place = (provider, region)
+        zone = self._zones.get(place)
+        if zone is None:
+            if len(self._zones) >= MAX_TARIFFS:
+                self._zones.clear()
+            zone = self._zones[place] = self._estimator.zone(provider, region)
+        hour = at.replace(minute=0, second=0, microsecond=0)
+        assert self._grid is not None
+        return hour if self._grid.is_usable(zone, hour, sent_ms) else None
+
+    def _compile(self, model: str, provider: str, region: str, hour: datetime | None) -> Tariff:
+        by = self._estimator.coefficients(model, provider, region, hour)
 
         def said(*codes: str) -> bytes:
             told = orjson.dumps(

@@ -8,15 +8,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from marlin.broker.cluster import connect, create_topics
+from marlin.broker.cluster import Cluster, connect, create_topics
 from marlin.errors import BrokerError, MarlinError, StateError
-from marlin.estimation import default_estimator
+from marlin.estimation import Estimator, default_estimator
 from marlin.settings import Settings
 from marlin.streams.app import MarlinApp, create_app
+from marlin.streams.grid import HourlyValues
+from marlin.streams.grid_reader import GridReader
 from marlin.streams.otel.service import read_spans
 from marlin.topics import Topics
 
@@ -38,7 +41,9 @@ async def run_worker(
     """
     cluster = await connect(settings)
     partitions = (await create_topics(settings))[Topics(settings.kafka.topic_prefix).events]
-    app = create_app(settings, cluster, partitions=partitions, estimator=default_estimator())
+    grid = _grid(settings, cluster)
+    estimator = Estimator(grid=grid.values) if grid else default_estimator()
+    app = create_app(settings, cluster, partitions=partitions, estimator=estimator, grid=grid)
     if ready is not None:
         app.on_rebalance_complete.connect(_setter(ready), weak=False)
     await app.publisher.start()
@@ -51,6 +56,7 @@ async def run_worker(
             _failed(starting),
             _stalled(app),
             read_spans(settings, cluster),
+            _follow(grid),
         )
     finally:
         await _shut_down(app)
@@ -58,6 +64,19 @@ async def run_worker(
         await asyncio.gather(starting, return_exceptions=True)
     if app.crash_reason is not None:
         raise _as_marlin_error(app.crash_reason)
+
+
+def _grid(settings: Settings, cluster: Cluster) -> GridReader | None:
+    """Where hourly intensities come from, if events are to be joined with them."""
+    if not settings.grid.joins:
+        return None
+    values = HourlyValues(keep=timedelta(days=settings.grid.keep_days))
+    return GridReader(cluster, Topics(settings.kafka.topic_prefix).grid, values)
+
+
+async def _follow(grid: GridReader | None) -> None:
+    """Read the grid topic until cancelled; only wait where there is none to read."""
+    await (grid.run() if grid else asyncio.Event().wait())
 
 
 async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
