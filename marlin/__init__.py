@@ -83,6 +83,7 @@ __all__ = [
 _MODULES = (
     *("marlin.errors", "marlin.estimation", "marlin.runtime", "marlin.runtime.meter"),
     *("marlin.runtime.integrations", "marlin.routing", "marlin.settings"),
+    "marlin.connection",
 )
 
 

@@ -6,27 +6,28 @@ import http.client
 import json
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from datetime import time as time_of_day
 from itertools import count
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import duckdb
 import orjson
 
 from marlin.errors import QueryError
-from marlin.settings import Settings, SinkSettings
+from marlin.settings import Settings
+from marlin.sinks.arrow_stream import ARROW_STREAM, Answer, collect, read_stream
 from marlin.sinks.database import DatabaseLockedError, open_database
 from marlin.sinks.discovery import ServerAddress, find_server
-from marlin.sinks.rows import decoders, encoders, parse_type, through
+from marlin.sinks.parameters import decode_params, encode_params
 from marlin.sinks.sandbox import Params, Query
 from marlin.sinks.untyped import is_dict, is_list
 
-__all__ = ["Result", "query"]
+__all__ = ["Result", "ask", "numbered", "query"]
 
 _HANDOVER_S = 5.0
 """How long the database may be between two owners: locked, but nobody answers yet [s]."""
@@ -50,19 +51,23 @@ class Result:
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """One dict per row; columns of the same name are numbered, `n`, `n_1`, …"""
-        names: list[str] = []
-        for column in self.columns:
-            numbered = (f"{column}_{number}" for number in count(1))
-            names.append(
-                column
-                if column not in names
-                else next(name for name in numbered if name not in names)
-            )
+        names = numbered(self.columns)
         return [dict(zip(names, row, strict=True)) for row in self.rows]
 
     def to_json(self) -> str:
         """An array with one object per row; times in ISO 8601, decimals and binary as text."""
         return json.dumps([_plain(row) for row in self.to_dicts()], ensure_ascii=False)
+
+
+def numbered(columns: Iterable[str]) -> list[str]:
+    """The names, those that came before numbered: `n`, `n_1`, …"""
+    names: list[str] = []
+    for column in columns:
+        further = (f"{column}_{number}" for number in count(1))
+        names.append(
+            column if column not in names else next(name for name in further if name not in names)
+        )
+    return names
 
 
 def query(
@@ -74,109 +79,103 @@ def query(
 ) -> Result:
     """Run one query that only reads; `?` or `$name` in it stand for `params`.
 
-    Asks the process that owns the database, if one runs, else opens the file read-only. Raises
+    Asks the process that owns the database, if one runs, else opens the database read-only. Raises
     `QueryError` when there is no database, or the query is refused, fails or takes too long;
     `SinkError` when another program has the file.
     """
+    answer = ask(sql, params, settings=settings, max_rows=max_rows)
+    names = tuple(name for name, _ in answer.columns)
+    types = tuple(kind for _, kind in answer.columns)
+    return Result(names, types, answer.rows(), answer.truncated, answer.elapsed_s)
+
+
+def ask(
+    sql: str,
+    params: Params = None,
+    *,
+    settings: Settings | None = None,
+    max_rows: int | None = None,
+) -> Answer:
+    """What `query` does, with the rows left in Arrow."""
     used = settings or Settings()
     limit = min(max_rows or used.sink.query_max_rows, used.sink.query_max_rows)
-    database, timeout_s = used.database_path, used.sink.query_timeout_s
+    encoded = encode_params(params)
     deadline = time.monotonic() + _HANDOVER_S
     while True:
-        owner = find_server(database)
+        owner = find_server(used.database_path)
         if owner:
             # Refused: it has just stopped, or left its address behind in a crash.
             with suppress(ConnectionRefusedError):
-                return _ask(owner, sql, params, limit, timeout_s)
+                question = {"sql": sql, "params": encoded, "max_rows": limit}
+                return _ask_owner(owner, question, used.sink.query_timeout_s)
         try:
-            return _open(database, sql, params, limit, used.sink)
+            # Decoded again, so that both ways give the query the very same values.
+            return _read(used, sql, decode_params(encoded), limit)
         except DatabaseLockedError:
             if time.monotonic() >= deadline:
                 raise
         time.sleep(_RETRY_S)
 
 
-def _open(database: Path, sql: str, params: Params, max_rows: int, limits: SinkSettings) -> Result:
+def _open(settings: Settings) -> duckdb.DuckDBPyConnection:
+    """The database, sandboxed and only to be read. Raises `DatabaseLockedError`, `QueryError`."""
+    database = settings.database_path
     if not database.exists():
         raise QueryError(
             f"there is no database at {database}; start the pipeline with `marlin up`, try "
             "`marlin demo`, or set MARLIN_SINK__DATABASE"
         )
-    connection = open_database(database, read_only=True, limits=limits)
+    return open_database(database, read_only=True, limits=settings.sink)
+
+
+def _read(settings: Settings, sql: str, params: Params, max_rows: int) -> Answer:
+    """Open the database for as long as the query runs."""
+    connection = _open(settings)
     try:
         asked = Query(
             connection.cursor(),
             sql,
             params,
             max_rows=max_rows,
-            timeout_s=limits.query_timeout_s,
+            timeout_s=settings.sink.query_timeout_s,
         )
         try:
             asked.start()
-            kinds = [kind for _, kind in asked.columns]
-            # Through JSON's types and back, so that both ways give the very same values.
-            encode, decode = encoders(kinds), decoders(kinds)
-            rows = [
-                tuple(row)
-                for chunk in asked.chunks()
-                for row in through(decode, through(encode, chunk))
-            ]
-            names = tuple(name for name, _ in asked.columns)
-            types = tuple(str(kind) for kind in kinds)
-            return Result(names, types, rows, asked.truncated, asked.elapsed_s)
+            return collect(asked)
         finally:
             asked.close()
     finally:
         connection.close()
 
 
-def _ask(owner: ServerAddress, sql: str, params: Params, max_rows: int, timeout_s: float) -> Result:
-    lines = _lines(owner, {"sql": sql, "params": params, "max_rows": max_rows}, timeout_s)
-    columns = next(lines)["columns"]
-    decode = decoders([parse_type(kind) for _, kind in columns])
-    rows: list[tuple[Any, ...]] = []
-    for line in lines:
-        if is_list(line):
-            rows += [tuple(row) for row in through(decode, line)]
-        elif "error" in line:
-            raise QueryError(line["error"])
-        else:
-            names, types = zip(*columns, strict=True)
-            return Result(names, types, rows, line["truncated"], line["elapsed_s"])
-    raise QueryError(f"the sink at {owner.url} (process {owner.pid}) stopped while it answered")
-
-
-def _lines(owner: ServerAddress, question: dict[str, Any], timeout_s: float) -> Iterator[Any]:
+def _ask_owner(owner: ServerAddress, question: dict[str, Any], timeout_s: float) -> Answer:
     address = urlsplit(owner.url)
     http_connection = http.client.HTTPConnection(
         address.hostname or "", address.port, timeout=timeout_s + _ANSWER_GRACE_S
     )
+    headers = {
+        "Authorization": f"Bearer {owner.token}",
+        "Content-Type": "application/json",
+        "Accept": ARROW_STREAM,
+    }
     try:
-        yield from _exchange(http_connection, owner, question)
+        http_connection.request("POST", "/sql", orjson.dumps(question), headers)
+        with http_connection.getresponse() as response:
+            if response.status != http.client.OK:
+                raise QueryError(_refusal(response.read()))
+            return read_stream(response)
     except ConnectionRefusedError:
         raise
+    except (EOFError, http.client.IncompleteRead) as exc:
+        raise QueryError(
+            f"the sink at {owner.url} (process {owner.pid}) stopped while it answered"
+        ) from exc
     except (OSError, http.client.HTTPException) as exc:
         raise QueryError(
             f"the sink at {owner.url} (process {owner.pid}) did not answer: {exc!r}"
         ) from exc
     finally:
         http_connection.close()
-
-
-def _exchange(
-    http_connection: http.client.HTTPConnection, owner: ServerAddress, question: dict[str, Any]
-) -> Generator[Any]:
-    http_connection.request(
-        "POST",
-        "/sql",
-        body=orjson.dumps(question, default=str),
-        headers={"Authorization": f"Bearer {owner.token}", "Content-Type": "application/json"},
-    )
-    response = http_connection.getresponse()
-    if response.status != http.client.OK:
-        raise QueryError(_refusal(response.read()))
-    for line in response:
-        yield orjson.loads(line)
 
 
 def _refusal(body: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Query results as JSON and back, with nothing lost: what a type needs, and nothing for the rest.
+"""Query results as JSON, with nothing lost: what a type needs, and nothing for the rest.
 
 Numbers that JSON readers round (above 64 bits, decimals), times, binary and non-finite numbers
 travel as text; maps as lists of pairs. The column's DuckDB type says how to read them.
@@ -7,36 +7,26 @@ travel as text; maps as lists of pairs. The column's DuckDB type says how to rea
 from __future__ import annotations
 
 import math
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
 from typing import Any, TypeAlias
-from uuid import UUID
 
-import duckdb
 from duckdb.sqltypes import DuckDBPyType
 
-from marlin.sinks.untyped import is_dict, is_list
+__all__ = ["encoders", "through"]
 
-__all__ = ["Convert", "decoders", "encoders", "parse_type", "through"]
-
-Convert: TypeAlias = Callable[[Any], Any]
+_Convert: TypeAlias = Callable[[Any], Any]
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
 
-def encoders(kinds: Sequence[DuckDBPyType]) -> list[Convert | None]:
+def encoders(kinds: Sequence[DuckDBPyType]) -> list[_Convert | None]:
     """How the values of each column become JSON; None: they are JSON already."""
     return [_encoder(kind) for kind in kinds]
 
 
-def decoders(kinds: Sequence[DuckDBPyType | None]) -> list[Convert | None]:
-    """How the values of each column are read from JSON; None: they are read already."""
-    return [None if kind is None else _decoder(kind) for kind in kinds]
-
-
-def through(converts: Sequence[Convert | None], rows: Iterable[Sequence[Any]]) -> list[Any]:
+def through(converts: Sequence[_Convert | None], rows: Iterable[Sequence[Any]]) -> list[Any]:
     """Convert the columns of rows, NULL staying None. Rows come back as given if nothing is."""
     needed = [(index, convert) for index, convert in enumerate(converts) if convert]
     if not needed:
@@ -51,15 +41,7 @@ def through(converts: Sequence[Convert | None], rows: Iterable[Sequence[Any]]) -
     return converted
 
 
-def parse_type(text: str) -> DuckDBPyType | None:
-    """The type that DuckDB writes as `text`; None for one that this DuckDB does not know."""
-    try:
-        return duckdb.sqltype(text)
-    except duckdb.Error:
-        return None
-
-
-def _encoder(kind: DuckDBPyType) -> Convert | None:
+def _encoder(kind: DuckDBPyType) -> _Convert | None:
     name = kind.id
     if name in _ENCODERS:
         return _ENCODERS[name]
@@ -75,25 +57,6 @@ def _encoder(kind: DuckDBPyType) -> Convert | None:
     return None if name in _PLAIN else str
 
 
-def _decoder(kind: DuckDBPyType) -> Convert | None:
-    name = kind.id
-    if name in _DECODERS:
-        return _DECODERS[name]
-    if name == "list":
-        inner = _decoder(_child(kind))
-        return _each(inner) if inner else None
-    if name == "array":  # of fixed length: Python gets a tuple
-        each = _each(_decoder(_child(kind)) or _same)
-        return lambda values: tuple(each(values))
-    if name == "struct":
-        fields = [(field, _decoder(of)) for field, of in _fields(kind)]
-        return _fields_of(fields) if any(convert for _, convert in fields) else None
-    if name == "map":
-        pair = [_decoder(of) for _, of in _fields(kind)]
-        return lambda value: {_hashable(key): item for key, item in through(pair, value)}
-    return None
-
-
 def _fields(kind: DuckDBPyType) -> list[tuple[str, DuckDBPyType]]:
     return [(name, of) for name, of in kind.children if isinstance(of, DuckDBPyType)]
 
@@ -102,15 +65,11 @@ def _child(kind: DuckDBPyType) -> DuckDBPyType:
     return _fields(kind)[0][1]
 
 
-def _each(convert: Convert) -> Convert:
+def _each(convert: _Convert) -> _Convert:
     return lambda values: [None if value is None else convert(value) for value in values]
 
 
-def _same(value: Any) -> Any:
-    return value
-
-
-def _fields_of(fields: list[tuple[str, Convert | None]]) -> Convert:
+def _fields_of(fields: list[tuple[str, _Convert | None]]) -> _Convert:
     converts = dict(fields)
 
     def convert_fields(value: dict[str, Any]) -> dict[str, Any]:
@@ -125,10 +84,6 @@ def _fields_of(fields: list[tuple[str, Convert | None]]) -> Convert:
 
 def _pairs(value: dict[Any, Any]) -> list[tuple[Any, Any]]:
     return list(value.items())
-
-
-def _hashable(key: Any) -> Any:
-    return repr(key) if is_dict(key) or is_list(key) else key
 
 
 def _from_float(value: float) -> float | str:
@@ -149,10 +104,6 @@ def _from_interval(value: timedelta) -> int:
     return value // timedelta(microseconds=1)
 
 
-def _to_interval(value: int) -> timedelta:
-    return timedelta(microseconds=value)
-
-
 def _from_bytes(value: bytes) -> str:
     return b64encode(value).decode()
 
@@ -165,24 +116,13 @@ _TIMESTAMPS = (
     "timestamp with time zone",
 )
 
-_ENCODERS: dict[str, Convert] = {
+_ENCODERS: dict[str, _Convert] = {
     **dict.fromkeys((*_TIMESTAMPS, "date", "time", "time with time zone"), _from_time),
     **dict.fromkeys(("double", "float"), _from_float),
     **dict.fromkeys(("hugeint", "uhugeint", "ubigint", "bignum"), _from_big),
     **dict.fromkeys(("decimal", "uuid", "bit"), str),
     "blob": _from_bytes,
     "interval": _from_interval,
-}
-_DECODERS: dict[str, Convert] = {
-    **dict.fromkeys(_TIMESTAMPS, datetime.fromisoformat),
-    **dict.fromkeys(("time", "time with time zone"), time.fromisoformat),
-    **dict.fromkeys(("double", "float"), float),
-    **dict.fromkeys(("hugeint", "uhugeint", "ubigint", "bignum"), int),
-    "date": date.fromisoformat,
-    "decimal": Decimal,
-    "uuid": UUID,
-    "blob": b64decode,
-    "interval": _to_interval,
 }
 _PLAIN = frozenset(
     {

@@ -19,7 +19,9 @@ import orjson
 from duckdb.sqltypes import DuckDBPyType
 
 from marlin.errors import QueryError
+from marlin.sinks.arrow import ArrowBatch, ArrowReader, ArrowSchema
 from marlin.sinks.untyped import is_dict, is_list
+from marlin.sinks.values import check_carried
 
 __all__ = ["CHUNK_ROWS", "Params", "Query", "check_statement"]
 
@@ -113,10 +115,10 @@ def _check_functions(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
 
 
 class Query:
-    """One query on a connection of its own: `start`, then `chunks`, and `close` in any case.
+    """One query on a connection of its own. `start`, then `chunks` or `batches`; `close` always.
 
-    `start` and `chunks` raise `QueryError` when it is refused, fails, is stopped, or takes longer
-    than `timeout_s` since its start. Not thread-safe, but `stop` may be called from any thread.
+    The first three raise `QueryError` when it is refused, fails, is stopped, or takes longer than
+    `timeout_s` since its start. Not thread-safe, but `stop` may be called from any thread.
     """
 
     def __init__(
@@ -142,7 +144,9 @@ class Query:
         self.rows = 0
         """Rows given so far."""
         self.truncated = False
-        """Whether there were more rows than `max_rows`; known when `chunks` is exhausted."""
+        """Whether there were more rows than `max_rows`; known when all rows were given."""
+        self.schema: ArrowSchema = None
+        """Arrow's, once `batches` has begun."""
 
     def start(self) -> None:
         """Check and execute it. What sorts or sums does most of its work here."""
@@ -159,8 +163,29 @@ class Query:
         """Time since the query started [s]."""
         return time.monotonic() - self._started_s
 
+    def batches(self) -> Iterator[ArrowBatch]:
+        """The rows in Arrow, `max_rows` at most.
+
+        Raises `QueryError` for a column that Arrow would change.
+        """
+        check_carried(self.columns)
+        with self._mapped():
+            connection: Any = self._connection  # whose Arrow has no types
+            reader: ArrowReader = connection.to_arrow_reader(CHUNK_ROWS)
+        self.schema = reader.schema
+        while batch := self._next_batch(reader):
+            left = self._max_rows - self.rows
+            self.truncated = batch.num_rows > left
+            if left:
+                # In at most `left` rows: the batches of Arrow end where DuckDB's do.
+                given = batch.slice(0, left)
+                self.rows += given.num_rows
+                yield given
+            if self.truncated:
+                return
+
     def chunks(self) -> Iterator[list[tuple[Any, ...]]]:
-        """The rows, at most `CHUNK_ROWS` at a time and `max_rows` in all."""
+        """The rows as Python values, at most `CHUNK_ROWS` at a time and `max_rows` in all."""
         while self.rows < self._max_rows:
             wanted = min(CHUNK_ROWS, self._max_rows - self.rows)
             chunk = self._fetch(wanted)
@@ -184,6 +209,13 @@ class Query:
                 self._watchdog.join()
             self._connection.close()
 
+    def _next_batch(self, reader: ArrowReader) -> ArrowBatch | None:
+        with self._mapped():
+            try:
+                return reader.read_next_batch()
+            except StopIteration:
+                return None
+
     def _fetch(self, rows: int) -> list[tuple[Any, ...]]:
         with self._mapped():
             return self._connection.fetchmany(rows)
@@ -196,9 +228,10 @@ class Query:
             yield
         except duckdb.InterruptException as exc:
             raise QueryError(self._why_stopped or "the query was interrupted") from exc
-        # Values that Python cannot hold, such as a year beyond 9999, raise the latter ones.
-        except (duckdb.Error, ValueError, OverflowError, RuntimeError) as exc:
-            raise QueryError(str(exc)) from exc
+        # Values that Python cannot hold, such as a year beyond 9999, raise the latter ones; Arrow's
+        # reader raises OSError for whatever DuckDB says, its interrupt too.
+        except (duckdb.Error, ValueError, OverflowError, RuntimeError, OSError) as exc:
+            raise QueryError(self._why_stopped or str(exc)) from exc
 
     def _watch(self) -> None:
         if self._closed.wait(self._timeout_s):
