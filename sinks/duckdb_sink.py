@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import duckdb
 
 from marlin.errors import SinkError
+from marlin.restatement.core import Restatement
 from marlin.schemas import Command, Lifecycle
 from marlin.settings import SinkSettings
 from marlin.sinks import merge
-from marlin.sinks.arrow import ArrowTable, arrow
+from marlin.sinks.adjusting import write_restatement
+from marlin.sinks.arrow import ArrowTable
 from marlin.sinks.batch import Applied, Batch, Refusal, TopicPartition
+from marlin.sinks.batch_tables import facts_table, refusals_table, with_source_id
 from marlin.sinks.database import open_database
 from marlin.sinks.dedup import fresh_lifecycle, fresh_refusals, fresh_usages
 from marlin.sinks.factor_sets import FactorSets
-from marlin.sinks.facts import CommandFacts, RunFacts, fold_commands, fold_runs
+from marlin.sinks.facts import fold_commands, fold_runs
 from marlin.sinks.grid import INSERT_GRID, fresh_grid, grid_table
 from marlin.sinks.identity import Identity
 from marlin.sinks.migrations import migrate
@@ -28,9 +31,6 @@ from marlin.sinks.positions import Positions
 __all__ = ["DuckDBSink", "SinkOutOfMemoryError"]
 
 _DEFAULT_LIMITS = SinkSettings()
-_TEXT, _NUMBER, _TIME = arrow.string(), arrow.float64(), arrow.timestamp("us", tz="UTC")
-_TIMES = {"started_at", "finished_at", "aborted_at", "stopped_at", "issued_at", "escalated_at"}
-_NUMBERS = {"carbon_budget_g", "overshoot_g", "overshoot_ms", "budget_g", "spent_g"}
 
 
 class SinkOutOfMemoryError(SinkError):
@@ -48,6 +48,7 @@ class DuckDBSink:
         self, path: Path, *, wait_s: float = 0.0, limits: SinkSettings = _DEFAULT_LIMITS
     ) -> None:
         self.path = path
+        self._turn = threading.Lock()
         self._connection = open_database(path, wait_s=wait_s, limits=limits)
         try:
             migrate(self._connection)
@@ -111,6 +112,16 @@ class DuckDBSink:
             grid=len(grid),
         )
 
+    def adjust(self, restatement: Restatement) -> int:
+        """Write a restatement in one transaction; gives the adjustments written [count].
+
+        May be called from another thread while a batch is applied: it waits for that. Writing the
+        same id again does nothing and gives 0. Raises `SinkError`, with nothing written, when
+        another restatement of the same hours came since it was computed.
+        """
+        with self._transaction():
+            return write_restatement(self._connection, restatement)
+
     def close(self) -> None:
         """See `Sink.close`. Queries that still run are interrupted."""
         self._reader.interrupt()
@@ -128,13 +139,15 @@ class DuckDBSink:
     @contextmanager
     def _transaction(self) -> Generator[None]:
         try:
-            self._connection.begin()
-            try:
-                yield
-            except BaseException:
-                self._connection.rollback()
-                raise
-            self._connection.commit()
+            # A restatement comes from another thread than the batches.
+            with self._turn:
+                self._connection.begin()
+                try:
+                    yield
+                except BaseException:
+                    self._connection.rollback()
+                    raise
+                self._connection.commit()
         except duckdb.OutOfMemoryException as exc:
             raise SinkOutOfMemoryError(
                 f"{self.path}: DuckDB is out of memory; nothing of the batch was stored: {exc}"
@@ -157,7 +170,7 @@ class DuckDBSink:
     def _add_usages(self, usages: ArrowTable) -> None:
         if not usages.num_rows:
             return
-        self._connection.register("batch_usages", self._with_source_id(usages))
+        self._connection.register("batch_usages", with_source_id(usages, self._positions.source_id))
         try:
             for statement in (
                 merge.INSERT_EVENTS,
@@ -169,15 +182,6 @@ class DuckDBSink:
                 self._connection.execute(statement)
         finally:
             self._connection.unregister("batch_usages")
-
-    def _with_source_id(self, usages: ArrowTable) -> ArrowTable:
-        # In one piece DuckDB writes whole row groups at once; in several it writes a few rows of
-        # each, and again, twice as large, at the next checkpoint.
-        usages = usages.combine_chunks()
-        topics = usages["source_topic"].combine_chunks().dictionary_encode()
-        ids = [self._positions.source_id(topic) for topic in topics.dictionary.to_pylist()]
-        source_ids = arrow.array(ids, arrow.int32()).take(topics.indices)
-        return usages.append_column("source_id", source_ids)
 
     def _new_commands(self, commands: Sequence[Command]) -> list[Command]:
         """The first copy of each command that is not stored yet."""
@@ -196,32 +200,18 @@ class DuckDBSink:
     def _add_facts(self, lifecycle: Iterable[Lifecycle], commands: Iterable[Command]) -> None:
         runs = fold_runs(lifecycle, commands)
         if runs:
-            table = _table_of(runs)
+            table = facts_table(runs)
             self._run(merge.MERGE_RUN_FACTS, batch_runs=table)
             self._run(merge.DERIVE_STATUS, batch_runs=table)
         rows = fold_commands(lifecycle, commands)
         if rows:
-            self._run(merge.MERGE_COMMANDS, batch_commands=_table_of(rows))
+            self._run(merge.MERGE_COMMANDS, batch_commands=facts_table(rows))
 
     def _add_refusals(self, refusals: Sequence[Refusal]) -> None:
         if not refusals:
             return
-        columns: dict[str, Any] = {
-            "step": arrow.array([one.step for one in refusals], _TEXT),
-            "reason": arrow.array([one.reason for one in refusals], _TEXT),
-            "topic": arrow.array([one.source.topic for one in refusals], _TEXT),
-            "source_id": arrow.array(
-                [self._positions.source_id(one.source.topic) for one in refusals], arrow.int32()
-            ),
-            "source_partition": arrow.array(
-                [one.source.partition for one in refusals], arrow.int32()
-            ),
-            "source_offset": arrow.array([one.source.offset for one in refusals], arrow.int64()),
-            "key": arrow.array([one.key for one in refusals], arrow.binary()),
-            "value": arrow.array([one.value for one in refusals], arrow.large_binary()),
-            "refused_at": arrow.array([one.refused_at for one in refusals], _TIME),
-        }
-        self._run(merge.INSERT_REFUSALS, batch_refusals=arrow.table(columns))
+        table = refusals_table(refusals, self._positions.source_id)
+        self._run(merge.INSERT_REFUSALS, batch_refusals=table)
 
     def _check_same_events(self, repeated: ArrowTable) -> None:
         """Stop when what looks like a replay is another event: the topic was recreated.
@@ -231,7 +221,9 @@ class DuckDBSink:
         """
         if not repeated.num_rows:
             return
-        self._connection.register("batch_usages", self._with_source_id(repeated))
+        self._connection.register(
+            "batch_usages", with_source_id(repeated, self._positions.source_id)
+        )
         try:
             other = self._connection.execute(merge.FIND_OTHER_EVENT).fetchone()
         finally:
@@ -242,18 +234,3 @@ class DuckDBSink:
                 f"{other[4]} was taken in before: the topic was recreated while its derived "
                 "records remained; nothing of the batch was stored. Recreate the carbon topic too"
             )
-
-
-def _table_of(rows: Sequence[RunFacts] | Sequence[CommandFacts]) -> ArrowTable:
-    dicts = [asdict(row) for row in rows]
-    return arrow.table(
-        {name: arrow.array([row[name] for row in dicts], _kind(name)) for name in dicts[0]}
-    )
-
-
-def _kind(name: str) -> Any:
-    if name in _TIMES:
-        return _TIME
-    if name == "enable_environmental":
-        return arrow.bool_()
-    return _NUMBER if name in _NUMBERS else _TEXT

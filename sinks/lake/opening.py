@@ -24,7 +24,8 @@ quiet pipeline would make some files of a few rows each second."""
 
 _BUSY_TIMEOUT_MS = 10_000
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
-    "allow_persistent_secrets": False,
+    # Not `allow_persistent_secrets`: without a storage for them the catalogue cannot be attached.
+    "secret_directory": str(Path(os.devnull, "none")),
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "python_enable_replacements": False,

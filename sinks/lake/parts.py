@@ -90,7 +90,7 @@ def tables() -> dict[str, str]:
         "updated_at TIMESTAMPTZ, is_merged BOOLEAN"
     )
     made |= {f"turns_{slot:02}": "turn BIGINT" for slot in range(SLOTS)}
-    made["turns_sources"] = "turn BIGINT"
+    made |= dict.fromkeys(("turns_sources", "turns_factor_sets"), "turn BIGINT")
     return {name: f"CREATE TABLE IF NOT EXISTS parts.{name} ({made[name]})" for name in made}
 
 

@@ -9,6 +9,8 @@ appended to are tables here, too, those that a file updates in place are views o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -38,10 +40,8 @@ def is_current(connection: duckdb.DuckDBPyConnection) -> bool:
 
 def make_schema(connection: duckdb.DuckDBPyConnection) -> None:
     """Add what is missing. Inside of a transaction."""
-    with duckdb.connect(":memory:") as model:
-        migrate(model)
-        for statement in _statements(connection, model):
-            connection.execute(statement)
+    for statement in _statements(connection, _shape()):
+        connection.execute(statement)
     current = schema_version(connection)
     for version, name, _ in known_migrations():
         if version > current:
@@ -62,61 +62,86 @@ def seed_turns(connection: duckdb.DuckDBPyConnection) -> None:
                 connection.execute(f"INSERT INTO parts.{name} VALUES (0)")
 
 
-def _statements(
-    connection: duckdb.DuckDBPyConnection, model: duckdb.DuckDBPyConnection
-) -> Iterator[str]:
+class _Table(NamedTuple):
+    name: str
+    comment: str
+    sql: str
+    columns: tuple[tuple[str, str, str], ...]
+    """Name, type and comment of each."""
+
+
+class _Shape(NamedTuple):
+    """What a DuckDB file of this Marlin looks like."""
+
+    tables: tuple[_Table, ...]
+    views: tuple[tuple[str, str, str], ...]
+    """Name, comment and SQL of each, in the order in which they can be made."""
+    macros: tuple[tuple[str, str, list[str], str], ...]
+    """Name, kind, parameters and body of each."""
+
+
+@cache
+def _shape() -> _Shape:
+    with duckdb.connect(":memory:") as model:
+        migrate(model)
+        tables = _rows(
+            model, "SELECT table_name, comment, sql FROM duckdb_tables() ORDER BY table_oid"
+        )
+        views = _rows(
+            model,
+            "SELECT view_name, comment, sql FROM duckdb_views() WHERE NOT internal "
+            "ORDER BY view_oid",
+        )
+        macros = _rows(
+            model,
+            "SELECT function_name, function_type, parameters, macro_definition "
+            "FROM duckdb_functions() WHERE NOT internal ORDER BY function_oid",
+        )
+        return _Shape(
+            tuple(
+                _Table(name, comment, sql, tuple(_columns(model, name)))
+                for name, comment, sql in tables
+            ),
+            tuple(views),
+            tuple(macros),
+        )
+
+
+def _statements(connection: duckdb.DuckDBPyConnection, shape: _Shape) -> Iterator[str]:
     existing = {name for (name,) in _rows(connection, "SELECT table_name FROM duckdb_tables()")}
     yield "CREATE SCHEMA IF NOT EXISTS parts"
     yield from parts.tables().values()
-    for table, comment, sql in _rows(
-        model, "SELECT table_name, comment, sql FROM duckdb_tables() ORDER BY table_oid"
-    ):
-        if table in parts.VIEWS:
-            yield _view(model, table)
-            yield f"COMMENT ON VIEW {table} IS {_text(comment)}"
+    for table in shape.tables:
+        if table.name in parts.VIEWS:
+            yield _view(table)
+            yield f"COMMENT ON VIEW {table.name} IS {_text(table.comment)}"
             continue
-        yield from _missing_columns(connection, model, table) if table in existing else [sql]
-        yield f"COMMENT ON TABLE {table} IS {_text(comment)}"
-        yield from _column_comments(model, table)
+        yield from _missing_columns(connection, table) if table.name in existing else [table.sql]
+        yield f"COMMENT ON TABLE {table.name} IS {_text(table.comment)}"
+        for name, _, comment in table.columns:
+            yield f'COMMENT ON COLUMN {table.name}."{name}" IS {_text(comment)}'
     if "events" not in existing:
         yield f"ALTER TABLE events SET PARTITIONED BY ({_DAY})"
-    yield from _macros(model)
-    for view, comment, sql in _rows(
-        model,
-        "SELECT view_name, comment, sql FROM duckdb_views() WHERE NOT internal ORDER BY view_oid",
-    ):
+    for name, kind, parameters, body in shape.macros:
+        what = "TABLE " if kind == "table_macro" else ""
+        yield f"CREATE OR REPLACE MACRO {name}({', '.join(parameters)}) AS {what}{body}"
+    for view, comment, sql in shape.views:
         yield sql.replace("CREATE VIEW", "CREATE OR REPLACE VIEW", 1)
         yield f"COMMENT ON VIEW {view} IS {_text(comment)}"
 
 
-def _view(model: duckdb.DuckDBPyConnection, table: str) -> str:
-    columns = ", ".join(f'"{name}"::{kind} AS "{name}"' for name, kind, _ in _columns(model, table))
-    return f"CREATE OR REPLACE VIEW {table} AS SELECT {columns} FROM ({parts.VIEWS[table]})"
+def _view(table: _Table) -> str:
+    columns = ", ".join(f'"{name}"::{kind} AS "{name}"' for name, kind, _ in table.columns)
+    return (
+        f"CREATE OR REPLACE VIEW {table.name} AS SELECT {columns} FROM ({parts.VIEWS[table.name]})"
+    )
 
 
-def _missing_columns(
-    connection: duckdb.DuckDBPyConnection, model: duckdb.DuckDBPyConnection, table: str
-) -> Iterator[str]:
-    existing = {name for name, *_ in _columns(connection, table)}
-    for name, kind, _ in _columns(model, table):
+def _missing_columns(connection: duckdb.DuckDBPyConnection, table: _Table) -> Iterator[str]:
+    existing = {name for name, *_ in _columns(connection, table.name)}
+    for name, kind, _ in table.columns:
         if name not in existing:
-            yield f'ALTER TABLE {table} ADD COLUMN "{name}" {kind}'
-
-
-def _column_comments(model: duckdb.DuckDBPyConnection, table: str) -> Iterator[str]:
-    for name, _, comment in _columns(model, table):
-        if comment:
-            yield f'COMMENT ON COLUMN {table}."{name}" IS {_text(comment)}'
-
-
-def _macros(model: duckdb.DuckDBPyConnection) -> Iterator[str]:
-    for name, kind, parameters, body in _rows(
-        model,
-        "SELECT function_name, function_type, parameters, macro_definition "
-        "FROM duckdb_functions() WHERE NOT internal ORDER BY function_oid",
-    ):
-        what = "TABLE " if kind == "table_macro" else ""
-        yield f"CREATE OR REPLACE MACRO {name}({', '.join(parameters)}) AS {what}{body}"
+            yield f'ALTER TABLE {table.name} ADD COLUMN "{name}" {kind}'
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[str, str, str]]:
@@ -127,7 +152,7 @@ def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[st
     ).fetchall()
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[str, ...]]:
+def _rows(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
     return connection.execute(sql).fetchall()
 
 

@@ -22,8 +22,10 @@ from marlin.sinks.batch_tables import facts_table, refusals_table, with_source_i
 from marlin.sinks.dedup import fresh_lifecycle, fresh_refusals, fresh_usages
 from marlin.sinks.duckdb_sink import SinkOutOfMemoryError
 from marlin.sinks.facts import CommandFacts, RunFacts, fold_commands, fold_runs
+from marlin.sinks.grid import INSERT_GRID, fresh_grid, grid_table
 from marlin.sinks.identity import Identity
 from marlin.sinks.lake import parts
+from marlin.sinks.lake.factor_sets import LakeFactorSets
 from marlin.sinks.lake.location import lake_location
 from marlin.sinks.lake.opening import lake_cursor, open_lake
 from marlin.sinks.lake.positions import LakePositions
@@ -64,6 +66,8 @@ class DuckLakeSink:
         try:
             self._prepare()
             self._positions = LakePositions(self._connection)
+            self._factor_sets = LakeFactorSets(self._connection)
+            self._transaction(self._factor_sets.open)
             self._reader = lake_cursor(self._connection)
         except duckdb.Error as exc:
             self._connection.close()
@@ -97,8 +101,10 @@ class DuckLakeSink:
         usages, repeated, reached = fresh_usages(batch.usages, moved.applied)
         lifecycle, reached_too = fresh_lifecycle(batch.lifecycle, moved.applied)
         refusals, refused = fresh_refusals(batch.refusals, moved.refused, moved.read)
+        grid = fresh_grid(batch.grid, moved.read)
         moved.advance(applied=(reached, reached_too), refused=refused, read=batch.next_offsets)
         self._meet({where.topic for _, where in moved.changed})
+        used = self._factor_sets.unlisted(usages)
 
         def store() -> int:
             commands = self._new_commands(batch.commands)
@@ -107,15 +113,20 @@ class DuckLakeSink:
             self._add_usages(usages)
             self._add_facts(lifecycle, commands)
             self._add_refusals(refusals)
+            if grid:
+                self._run([INSERT_GRID], batch_grid=grid_table(grid))
+            self._factor_sets.record(used)
             return len(commands)
 
         new_commands = self._transaction(store)
         self._positions.become(moved)
+        self._factor_sets.learn(used)
         return Applied(
             events=usages.num_rows,
             lifecycle=len(lifecycle),
             commands=new_commands,
             refusals=len(refusals),
+            grid=len(grid),
             duplicates=repeated.num_rows + len(batch.lifecycle) - len(lifecycle),
         )
 
