@@ -19,6 +19,8 @@ __all__ = ["CachedGrid"]
 
 _log = logging.getLogger(__name__)
 
+_WHOLE = ("", "")
+"""Stands for all zones of a provider."""
 _AHEAD = timedelta(hours=48)
 """How far forecasts are asked for at least, so that askers of nearer hours share one answer."""
 _SETTLED = timedelta(days=7)
@@ -50,8 +52,7 @@ class CachedGrid:
         self._settings = settings
         self._now = now
         self._asking: defaultdict[tuple[str, Kind], asyncio.Lock] = defaultdict(asyncio.Lock)
-        # By zone; "": the provider as a whole.
-        self._failed: dict[tuple[str, Kind | None], tuple[GridError, datetime]] = {}
+        self._failed: dict[tuple[str, str], tuple[GridError, datetime]] = {}
 
     @property
     def name(self) -> str:
@@ -164,7 +165,7 @@ class CachedGrid:
     def _paused(self, zone: str, kind: Kind) -> GridError | None:
         """The error because of which the provider is left alone for now."""
         now = self._now()
-        for key in ((zone, kind), ("", None)):
+        for key in ((zone, kind), _WHOLE):
             if key in self._failed:
                 error, until = self._failed[key]
                 if now < until:
@@ -188,6 +189,6 @@ class CachedGrid:
         if pause_s is None:
             refused = isinstance(error, GridAuthError)
             pause_s = settings.uncovered_pause_s if refused else settings.error_pause_s
-        key: tuple[str, Kind | None] = ("", None) if everywhere else (zone, kind)
+        key = _WHOLE if everywhere else (zone, kind)
         self._failed[key] = copy(error), now + timedelta(seconds=pause_s)
         return error

@@ -212,7 +212,7 @@ class GridClient:
         """Pause before attempt number `attempt` [s]; None: too long to wait here."""
         if again.pause_s is not None:
             return again.pause_s if again.pause_s <= self._settings.retry_max_s else None
-        longest_s = min(_FIRST_PAUSE_S * 2 ** (attempt - 1), self._settings.retry_max_s)
+        longest_s = min(_FIRST_PAUSE_S * 2.0 ** (attempt - 1), self._settings.retry_max_s)
         # Between half of it and all: a fleet that failed together must not come back together.
         return longest_s * random.uniform(0.5, 1.0)
 

@@ -23,20 +23,21 @@ def rows(answer: object, *path: str, provider: str) -> list[dict[str, Any]]:
     """The array of objects at `path` of `answer`. Raises GridDataError where there is none."""
     found = answer
     for name in path:
-        found = cast("dict[str, object]", found).get(name) if isinstance(found, dict) else None
+        found = _members(found).get(name)
     if isinstance(found, list):
-        members = cast("list[object]", found)
-        if all(isinstance(member, dict) for member in members):
-            return cast("list[dict[str, Any]]", members)
+        listed = cast("list[object]", found)
+        if all(isinstance(member, dict) for member in listed):
+            return cast("list[dict[str, Any]]", listed)
     where = ".".join(path)
-    raise _unfit(provider, f"an array of objects at {where}", cast("object", found))
+    raise _unfit(provider, f"an array of objects at {where}", answer)
 
 
 def field(answer: object, name: str, *, provider: str) -> Any:
     """A member of an object. Raises GridDataError where it is missing; null counts as there."""
-    if isinstance(answer, dict) and name in answer:
-        return cast("dict[str, Any]", answer)[name]
-    raise _unfit(provider, f"an object with {name!r}", cast("object", answer))
+    members = _members(answer)
+    if name not in members:
+        raise _unfit(provider, f"an object with {name!r}", answer)
+    return members[name]
 
 
 def instant(value: Any, *, provider: str) -> datetime:
@@ -99,6 +100,10 @@ def spans(
 def in_hours(hours: Iterable[datetime], start: datetime, end: datetime) -> list[datetime]:
     """Those of `hours` from the hour of `start` (inclusive) to `end` (exclusive), in order."""
     return sorted(hour for hour in hours if hour_of(start) <= hour < end)
+
+
+def _members(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _unfit(provider: str, expected: str, got: object) -> GridDataError:

@@ -110,10 +110,13 @@ class WattTime:
                 raise self._client.data_error(f"{name} {expected} was expected, got {told!r}")
         return answer
 
-    async def _ask(self, path: str, query: Params, token: str) -> Any:
+    async def _ask(self, path: str, query: Params, token: str) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {token}"}
         # With a valid token, 403 means that the plan does not have the region.
-        return await self._client.get_json(path, query, headers=headers, uncovered=(403, 404))
+        answer: dict[str, Any] = await self._client.get_json(
+            path, query, headers=headers, uncovered=(403, 404)
+        )
+        return answer
 
     async def _valid_token(self, refused: str | None) -> str:
         """The token in use, or a new one where it is too old or is the one that was `refused`."""
