@@ -1,4 +1,8 @@
-"""The sink process: Kafka to DuckDB, and SQL for everyone else, until told to stop."""
+"""The sink process: Kafka to DuckDB, and SQL for everyone else, until told to stop.
+
+Or Kafka to a lake, one of several such processes: a lake is opened by its readers themselves, so
+there is no SQL server then.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from marlin.broker.cluster import connect
 from marlin.settings import Settings
 from marlin.sinks.consumer import SinkConsumer
 from marlin.sinks.duckdb_sink import DuckDBSink
+from marlin.sinks.lake.sink import DuckLakeSink
+from marlin.sinks.restate_route import restate_route
 from marlin.sinks.sqlserver import SqlServer
 
 __all__ = ["run_sink"]
@@ -30,15 +36,28 @@ async def run_sink(
 
     Sets `ready` when the database is open, queries are answered and reading has begun. Everything
     that was read is stored when it returns, and the database file can be opened by others.
+    On a lake (`lake_catalog` is set) it reads, and drains, the partitions that are its share, and
+    is ready when it has one, even if others have all.
     Raises `ConfigurationError` and `BrokerError` when the cluster cannot be reached, `SinkError`
     when the database cannot be used. Killed at any moment, the next start goes on exactly.
     """
+    if settings.sink.lake_catalog is None:
+        await _run_on_file(settings, stop, drain, ready)
+    else:
+        await _run_on_lake(settings, stop, drain, ready)
+
+
+async def _run_on_file(
+    settings: Settings, stop: asyncio.Event, drain: bool, ready: asyncio.Event | None
+) -> None:
     cluster = await connect(settings)
     sink = await asyncio.to_thread(
         DuckDBSink, settings.database_path, wait_s=_LOCK_WAIT_S, limits=settings.sink
     )
     try:
-        async with SqlServer(sink.path, sink.cursor, settings.sink) as server:
+        async with SqlServer(
+            sink.path, sink.cursor, settings.sink, [restate_route(sink.adjust)]
+        ) as server:
             consumer = SinkConsumer(
                 cluster,
                 settings,
@@ -47,5 +66,22 @@ async def run_sink(
             )
             await consumer.run(stop, drain=drain, ready=ready)
             log.info("sink stopped: %s", consumer.total)
+    finally:
+        await asyncio.to_thread(sink.close)
+
+
+async def _run_on_lake(
+    settings: Settings, stop: asyncio.Event, drain: bool, ready: asyncio.Event | None
+) -> None:
+    cluster = await connect(settings)
+    sink = await asyncio.to_thread(DuckLakeSink, settings.sink)
+    try:
+        consumer = SinkConsumer(cluster, settings, sink, shared=True)
+        await consumer.run(stop, drain=drain, ready=ready)
+        log.info(
+            "sink stopped: %s; other sinks were faster with %d batches",
+            consumer.total,
+            consumer.conflicts,
+        )
     finally:
         await asyncio.to_thread(sink.close)

@@ -176,7 +176,8 @@ def _codes(recorded: Any, compiled: CompiledRows) -> Any:
     numbers = encoded.indices.to_numpy(zero_copy_only=False).astype(np.intp)
     pairs, which = np.unique(compiled.which * max(len(kept), 1) + numbers, return_inverse=True)
     texts: list[str] = []
-    for pair in pairs.tolist():
+    numbered: list[int] = pairs.tolist()
+    for pair in numbered:
         row, old = divmod(pair, max(len(kept), 1))
         texts.append(",".join([*compiled.coefficients[row].codes, *kept[old]]))
     return arrow.array(texts, arrow.string()).take(arrow.array(which))
