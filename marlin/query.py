@@ -23,6 +23,7 @@ from marlin.settings import Settings
 from marlin.sinks.arrow_stream import ARROW_STREAM, Answer, collect, read_stream
 from marlin.sinks.database import DatabaseLockedError, open_database
 from marlin.sinks.discovery import ServerAddress, find_server
+from marlin.sinks.lake.opening import lake_cursor, open_lake
 from marlin.sinks.parameters import decode_params, encode_params
 from marlin.sinks.sandbox import Params, Query
 from marlin.sinks.untyped import is_dict, is_list
@@ -81,7 +82,7 @@ def query(
 
     Asks the process that owns the database, if one runs, else opens the database read-only. Raises
     `QueryError` when there is no database, or the query is refused, fails or takes too long;
-    `SinkError` when another program has the file.
+    `SinkError` when another program has the file, or the lake cannot be reached.
     """
     answer = ask(sql, params, settings=settings, max_rows=max_rows)
     names = tuple(name for name, _ in answer.columns)
@@ -102,7 +103,8 @@ def ask(
     encoded = encode_params(params)
     deadline = time.monotonic() + _HANDOVER_S
     while True:
-        owner = find_server(used.database_path)
+        # A lake has no owner: every process reads it itself.
+        owner = None if used.sink.lake_catalog else find_server(used.database_path)
         if owner:
             # Refused: it has just stopped, or left its address behind in a crash.
             with suppress(ConnectionRefusedError):
@@ -119,6 +121,8 @@ def ask(
 
 def _open(settings: Settings) -> duckdb.DuckDBPyConnection:
     """The database, sandboxed and only to be read. Raises `DatabaseLockedError`, `QueryError`."""
+    if settings.sink.lake_catalog:
+        return open_lake(settings.sink, read_only=True)
     database = settings.database_path
     if not database.exists():
         raise QueryError(
@@ -133,7 +137,7 @@ def _read(settings: Settings, sql: str, params: Params, max_rows: int) -> Answer
     connection = _open(settings)
     try:
         asked = Query(
-            connection.cursor(),
+            lake_cursor(connection) if settings.sink.lake_catalog else connection.cursor(),
             sql,
             params,
             max_rows=max_rows,

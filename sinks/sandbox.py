@@ -69,6 +69,9 @@ _TABLE_FUNCTIONS: Final = frozenset(
 _REFUSED_FUNCTIONS: Final = frozenset({"nextval", "write_log"})
 """Scalar functions that write."""
 
+_HIDDEN: Final = "__ducklake_metadata"
+"""How databases begin that are a lake's catalogue: all of its server's tables could be read."""
+
 _INTERRUPT_AGAIN_S = 0.1
 
 
@@ -110,6 +113,10 @@ def _check_functions(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
             refused = name not in _TABLE_FUNCTIONS if makes_table else name in _REFUSED_FUNCTIONS
             if name and refused:
                 raise QueryError(f"function {name} is not available in queries; nothing was run")
+            # `a.b` may mean a schema or a database named a.
+            for place in (node.get("catalog_name"), node.get("schema_name")):
+                if str(place).lower().startswith(_HIDDEN):
+                    raise QueryError(f"{place} is not available in queries; nothing was run")
             from_clause = node.get("type") == "TABLE_FUNCTION"
             stack += [(child, from_clause) for child in node.values()]
 
