@@ -84,7 +84,7 @@ async def _values(
 
 def _as_json(value: GridValue) -> dict[str, object]:
     times = {"hour": value.hour.isoformat(), "fetched_at": value.fetched_at.isoformat()}
-    return asdict(value) | times
+    return {**asdict(value), **times}
 
 
 def _table(values: list[GridValue]) -> Table:
