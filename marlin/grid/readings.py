@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from marlin.errors import GridDataError
 from marlin.grid.provider import HOUR, hour_of
 
-__all__ = ["field", "hourly", "in_hours", "instant", "number", "rows", "spans", "utc_now"]
+__all__ = ["field", "hourly", "instant", "number", "rows", "spans", "utc_now"]
 
 
 def utc_now() -> datetime:
@@ -95,11 +95,6 @@ def spans(
         until = min(start + longest, end)
         yield start, until
         start = until
-
-
-def in_hours(hours: Iterable[datetime], start: datetime, end: datetime) -> list[datetime]:
-    """Those of `hours` from the hour of `start` (inclusive) to `end` (exclusive), in order."""
-    return sorted(hour for hour in hours if hour_of(start) <= hour < end)
 
 
 def _members(value: object) -> dict[str, Any]:
