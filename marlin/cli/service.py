@@ -84,6 +84,9 @@ def worker(log_level: LogLevelOption = LogLevel.INFO, ready_file: ReadyFile = No
 def sink(log_level: LogLevelOption = LogLevel.INFO, ready_file: ReadyFile = None) -> None:
     """Write carbon records into DuckDB, and answer `marlin sql` while it does.
 
+    With `MARLIN_SINK__LAKE_CATALOG` it writes a DuckLake instead. Start as many sinks as you like
+    then, on any machines: they share the partitions among them. `marlin sql` reads the lake itself.
+
     Runs until Ctrl-C or SIGTERM, then writes what is left on the topics. Ends with 1 when it
     cannot go on; start it again, it resumes from the positions stored in the database.
 
