@@ -1,4 +1,7 @@
-"""The whole pipeline under one supervisor: broker, worker and sink, for `up` and `demo`."""
+"""The whole pipeline under one supervisor, for `up` and `demo`.
+
+Broker, worker and sink; where a grid provider is configured, its publisher too.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ __all__ = ["Pipeline", "only_one"]
 _READY_TIMEOUT_S = 60.0
 _WORKER_GRACE_S = 10.0
 _SINK_GRACE_S = 60.0
+_PUBLISHER_GRACE_S = 5.0
 _POLL_S = 0.1
 _SAY_AFTER_S = 2.0
 """Stopping that takes longer says what it waits for: the last acknowledgements always take one
@@ -62,7 +66,8 @@ def only_one(home: Path, what: str) -> Generator[None]:
 class Pipeline:
     """Broker, worker and sink as child processes; nothing of them is left after the block.
 
-    Without a configured cluster the embedded broker is started. `say` is called with what a
+    Without a configured cluster the embedded broker is started; with a configured grid provider
+    and zones, their publisher. `say` is called with what a
     person should know: a restart, events still to be processed.
     """
 
@@ -112,6 +117,8 @@ class Pipeline:
             self.settings = self._given.model_copy(update={"kafka": kafka})
         await create_topics(self.settings)
         self._services = [self._service("worker"), self._service("sink")]
+        if self.settings.grid.provider and self.settings.grid.zones:
+            self._services.append(self._service("grid", "grid", "publish"))
         starting = [
             asyncio.create_task(service.start(timeout_s=_READY_TIMEOUT_S))
             for service in self._services
@@ -149,7 +156,9 @@ class Pipeline:
         The embedded broker forgets, so it stops only when what it holds is processed. Raises
         `StateError` when something could not be processed.
         """
-        worker, sink = self._services
+        worker, sink, *publishers = self._services
+        for publisher in publishers:
+            await publisher.stop(grace_s=_PUBLISHER_GRACE_S)
         if self.embedded:
             async with EventsLag(self.settings) as events:
                 await self._drain(events)
@@ -199,11 +208,12 @@ class Pipeline:
                     f"events are not processed; they are lost (log: {self._services[0].log})"
                 )
 
-    def _service(self, name: str) -> Supervised:
+    def _service(self, name: str, *command: str) -> Supervised:
         ready_file = self.home / f"{name}.ready"
+        started = [*(command or (name,)), "--ready-file", str(ready_file)]
         return Supervised(
             name,
-            [sys.executable, "-m", "marlin.cli", name, "--ready-file", str(ready_file)],
+            [sys.executable, "-m", "marlin.cli", *started],
             env=self._environment(),
             log=self.logs / f"{name}.log",
             ready_file=ready_file,

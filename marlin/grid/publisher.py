@@ -18,11 +18,12 @@ from marlin.broker.offsets import log_bounds
 from marlin.errors import BrokerError, ConfigurationError, GridError
 from marlin.grid.provider import GridProvider, GridValue, hour_of
 from marlin.grid.revisions import Told
+from marlin.grid.static import StaticGrid
 from marlin.schemas import GridRecord, dump
 from marlin.settings import GridSettings, Settings
 from marlin.topics import Topics
 
-__all__ = ["GridPublisher", "run_publisher"]
+__all__ = ["GridPublisher", "open_publisher", "run_publisher"]
 
 _log = logging.getLogger(__name__)
 
@@ -167,6 +168,24 @@ class GridPublisher:
                         self._told.take(GridRecord.model_validate_json(record.value or b""))
 
 
+@asynccontextmanager
+async def open_publisher(
+    settings: Settings, provider: GridProvider
+) -> AsyncGenerator[GridPublisher]:
+    """A publisher on the configured cluster that has read its topic; raises as `run_publisher`."""
+    if isinstance(provider, StaticGrid):
+        raise ConfigurationError(
+            "no provider of hourly average life-cycle intensities is configured: set "
+            "MARLIN_GRID__PROVIDER, for instance to electricitymaps; nothing was published"
+        )
+    cluster = await connect(settings)
+    topic = Topics(settings.kafka.topic_prefix).grid
+    publisher = GridPublisher(provider, cluster, topic, settings.grid)
+    await create_topics(settings)
+    async with publisher.connected():
+        yield publisher
+
+
 async def run_publisher(
     settings: Settings,
     provider: GridProvider,
@@ -179,11 +198,7 @@ async def run_publisher(
     Raises `ConfigurationError` for settings or a provider that do not fit, `BrokerError` when
     Kafka fails.
     """
-    cluster = await connect(settings)
-    await create_topics(settings)
-    topic = Topics(settings.kafka.topic_prefix).grid
-    publisher = GridPublisher(provider, cluster, topic, settings.grid)
-    async with publisher.connected():
+    async with open_publisher(settings, provider) as publisher:
         if ready is not None:
             ready.set()
         await publisher.run(stop)
