@@ -12,10 +12,14 @@ from pathlib import Path
 
 from brokers.apache import ApacheKafka
 from brokers.embedded import embedded_broker
+from lake_fleet import on_lake
+from lake_servers import postgres_server, s3_server
 
 from chaos.mayhem import Broker
 from chaos.trial import Trial, run_trial
 from marlin.settings import KafkaSettings, Settings, SinkSettings, WorkerSettings
+
+SINKS_OF_A_LAKE = 2
 
 
 def main() -> int:
@@ -26,7 +30,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--runs", type=int, default=400)
     parser.add_argument("--events-per-s", type=float, default=400.0)
-    parser.add_argument("--no-sink", action="store_true", help="without the DuckDB sink")
+    parser.add_argument("--no-sink", action="store_true", help="without a sink")
+    parser.add_argument(
+        "--lake", action="store_true", help="several sinks on a DuckLake in PostgreSQL and S3"
+    )
     parser.add_argument("--no-broker-kills", action="store_true")
     options = parser.parse_args()
     failed = False
@@ -37,13 +44,14 @@ def main() -> int:
             seconds=seconds,
             runs=options.runs,
             calls=int(seconds * options.events_per_s),
-            sink=not options.no_sink,
+            sinks=0 if options.no_sink else SINKS_OF_A_LAKE if options.lake else 1,
         )
-        failed |= not _run(trial, options.broker, broker_kills=not options.no_broker_kills)
+        kills = not options.no_broker_kills
+        failed |= not _run(trial, options.broker, broker_kills=kills, lake=options.lake)
     return int(failed)
 
 
-def _run(trial: Trial, kind: str, *, broker_kills: bool) -> bool:
+def _run(trial: Trial, kind: str, *, broker_kills: bool, lake: bool) -> bool:
     folder = Path(tempfile.mkdtemp(prefix="marlin-chaos-"))
     broker: Broker | None = None
     with ExitStack() as stack:
@@ -67,6 +75,10 @@ def _run(trial: Trial, kind: str, *, broker_kills: bool) -> bool:
             worker=WorkerSettings(session_timeout_s=6.0, commit_interval_s=0.5),
             sink=SinkSettings(flush_interval_s=0.05),
         )
+        if lake:
+            postgres = stack.enter_context(postgres_server())
+            store = stack.enter_context(s3_server(folder / "s3"))
+            settings = on_lake(settings, postgres, store)
         report = asyncio.run(run_trial(trial, settings, folder, broker=broker))
     print(f"{kind}: {report}", flush=True)
     for difference in report.differences:

@@ -13,7 +13,7 @@ __all__ = ["Fleet"]
 
 
 class Fleet:
-    """One to three workers and a sink, each in a process of its own."""
+    """One to three workers and a sink, or several on a lake, each in a process of its own."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.settings = settings
@@ -22,8 +22,8 @@ class Fleet:
         self._folder = folder
         self._workers: dict[int, PipelineProcess] = {}
         self._stopped: set[int] = set()
-        self._sink: PipelineProcess | None = None
-        self._sink_stopped = False
+        self._sinks: dict[int, PipelineProcess] = {}
+        self._stopped_sinks: set[int] = set()
 
     # -- workers
 
@@ -64,29 +64,46 @@ class Fleet:
         self._stopped.discard(number)
         self._workers[number].signal(signal.SIGCONT)
 
-    # -- the sink
+    # -- sinks
 
-    def start_sink(self, *, disk_bytes: int = 0) -> None:
-        """Start the sink; with `disk_bytes` on a disk that is nearly full."""
-        log = self._folder / "sink.log"
-        self._sink = PipelineProcess("sink", self.settings, log, disk_bytes=disk_bytes)
+    @property
+    def sinks(self) -> list[int]:
+        """Numbers of the sinks that run and are not stopped by SIGSTOP."""
+        return [n for n in self._sinks if n not in self._stopped_sinks]
 
-    def kill_sink(self) -> None:
-        """SIGKILL, most likely in the middle of a transaction."""
-        if self._sink is not None:
-            self._sink.kill()
+    def add_sink(self) -> int:
+        """Start one more, where the storage takes several; returns its number."""
+        number = max(self._sinks, default=0) + 1
+        self._sinks[number] = self._start_sink(number)
+        return number
 
-    def freeze_sink(self) -> None:
-        """SIGSTOP: a sink that is very slow."""
-        if self._sink is not None:
-            self._sink.signal(signal.SIGSTOP)
-            self._sink_stopped = True
+    def _start_sink(self, number: int, *, disk_bytes: int = 0) -> PipelineProcess:
+        log = self._folder / f"sink-{number}.log"
+        return PipelineProcess("sink", self.settings, log, disk_bytes=disk_bytes)
 
-    def thaw_sink(self) -> None:
+    def kill_sink(self, number: int, *, disk_bytes: int = 0) -> None:
+        """SIGKILL, most likely in the middle of a transaction, and start it again; with
+        `disk_bytes` on a disk that is nearly full."""
+        self._sinks[number].kill()
+        self._sinks[number] = self._start_sink(number, disk_bytes=disk_bytes)
+
+    def remove_sink(self, number: int, *, gracefully: bool) -> None:
+        """Take one away for good."""
+        process = self._sinks.pop(number)
+        if gracefully:
+            process.stop()
+        else:
+            process.kill()
+
+    def freeze_sink(self, number: int) -> None:
+        """SIGSTOP: a sink that is very slow; of several, long enough, a zombie."""
+        self._sinks[number].signal(signal.SIGSTOP)
+        self._stopped_sinks.add(number)
+
+    def thaw_sink(self, number: int) -> None:
         """SIGCONT."""
-        if self._sink is not None:
-            self._sink.signal(signal.SIGCONT)
-            self._sink_stopped = False
+        self._stopped_sinks.discard(number)
+        self._sinks[number].signal(signal.SIGCONT)
 
     # -- all of them
 
@@ -96,24 +113,25 @@ class Fleet:
             if not process.running:
                 self.crashes.append(f"worker {number}")
                 self._workers[number] = self._start_worker(number)
-        if self._sink is not None and not self._sink.running:
-            self.crashes.append("sink")
-            self.start_sink()
+        for number, process in list(self._sinks.items()):
+            if not process.running:
+                self.crashes.append(f"sink {number}")
+                self._sinks[number] = self._start_sink(number)
 
     def stop(self) -> None:
-        """Stop everything gracefully, the sink last."""
+        """Stop everything gracefully, the sinks last; those of a lake one after the other, so that
+        the last one drains every partition."""
         for number in list(self._stopped):
             self.thaw_worker(number)
-        if self._sink_stopped:
-            self.thaw_sink()
+        for number in list(self._stopped_sinks):
+            self.thaw_sink(number)
         for number in list(self._workers):
             self.remove_worker(number, gracefully=True)
-        if self._sink is not None:
-            self._sink.stop()
-            self._sink = None
+        for number in list(self._sinks):
+            self.remove_sink(number, gracefully=True)
 
     def kill(self) -> None:
         """Leave nothing running, whatever happened."""
-        for process in [*self._workers.values(), self._sink]:
-            if process is not None and process.running:
+        for process in [*self._workers.values(), *self._sinks.values()]:
+            if process.running:
                 process.kill()

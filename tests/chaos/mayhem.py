@@ -13,6 +13,7 @@ from chaos.fleet import Fleet
 __all__ = ["Broker", "Mayhem"]
 
 MAX_WORKERS = 3
+MAX_SINKS = 3
 DISK_LEFT_BYTES = 300_000
 """What a "full" disk still takes before it refuses."""
 
@@ -41,7 +42,7 @@ class Mayhem:
     @property
     def kills(self) -> int:
         """Processes that died, were frozen or taken away [count]."""
-        return sum(count for kind, count in self.done.items() if kind != "worker added")
+        return sum(count for kind, count in self.done.items() if not kind.endswith("added"))
 
     async def run(self, until: Callable[[], bool]) -> None:
         """Go on until `until()`; what was frozen is thawed before this returns."""
@@ -51,9 +52,11 @@ class Mayhem:
             (2, self._stop_worker),
             (2, self._add_worker),
             (5, self._kill_sink),
-            (2, self._slow_sink),
-            (1, self._full_disk),
         ]
+        if self._fleet.settings.sink.lake_catalog is None:
+            acts += [(2, self._slow_sink), (1, self._full_disk)]
+        else:
+            acts += [(3, self._zombie_sink), (2, self._stop_sink), (3, self._add_sink)]
         if self._broker is not None:
             acts.append((1, self._restart_broker))
         weights = [weight for weight, _ in acts]
@@ -90,21 +93,41 @@ class Mayhem:
             self.done["worker added"] += 1
 
     def _kill_sink(self) -> None:
-        self._fleet.kill_sink()
-        self._fleet.start_sink()
-        self.done["sink killed"] += 1
+        if self._fleet.sinks:
+            self._fleet.kill_sink(self._rng.choice(self._fleet.sinks))
+            self.done["sink killed"] += 1
 
     def _slow_sink(self) -> None:
-        if not self._later:
-            self._fleet.freeze_sink()
+        if not self._later and self._fleet.sinks:
+            self._freeze_sink(self._rng.uniform(2.0, 8.0))
             self.done["sink stalled"] += 1
-            self._after(self._rng.uniform(2.0, 8.0), self._fleet.thaw_sink)
+
+    def _zombie_sink(self) -> None:
+        if len(self._fleet.sinks) >= 2:
+            self._freeze_sink(self._zombie_s)
+            self.done["sink frozen into a zombie"] += 1
+
+    def _freeze_sink(self, seconds: float) -> None:
+        number = self._rng.choice(self._fleet.sinks)
+        self._fleet.freeze_sink(number)
+        self._after(seconds, lambda: self._fleet.thaw_sink(number))
+
+    def _stop_sink(self) -> None:
+        if len(self._fleet.sinks) > 1:
+            gracefully = self._rng.random() < 0.7
+            self._fleet.remove_sink(self._rng.choice(self._fleet.sinks), gracefully=gracefully)
+            self.done["sink taken away"] += 1
+
+    def _add_sink(self) -> None:
+        if len(self._fleet.sinks) < MAX_SINKS:
+            self._fleet.add_sink()
+            self.done["sink added"] += 1
 
     def _full_disk(self) -> None:
         database = self._fleet.settings.database_path
-        if not self._later and database.exists():
-            self._fleet.kill_sink()
-            self._fleet.start_sink(disk_bytes=database.stat().st_size + DISK_LEFT_BYTES)
+        if not self._later and self._fleet.sinks and database.exists():
+            left = database.stat().st_size + DISK_LEFT_BYTES
+            self._fleet.kill_sink(self._rng.choice(self._fleet.sinks), disk_bytes=left)
             self.done["disk full"] += 1
 
     def _restart_broker(self) -> None:

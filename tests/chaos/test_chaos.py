@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 from brokers import RunningBroker
+from conftest import settings_for
+from lake_fleet import on_lake
+from lake_servers import Postgres, S3Store
 
 from chaos.mayhem import Broker
 from chaos.trial import Trial, run_trial
@@ -27,3 +30,18 @@ async def test_a_minute_of_kills_leaves_every_account_exact(
     print(report)
     assert report.differences == []
     assert report.kills >= 10
+
+
+@pytest.mark.timeout(600)
+async def test_sinks_of_a_lake_are_killed_and_every_account_is_exact(
+    embedded_bootstrap: str, postgres: Postgres, s3_store: S3Store, tmp_path: Path
+) -> None:
+    settings = on_lake(settings_for(embedded_bootstrap, tmp_path), postgres, s3_store)
+    trial = Trial(seed=20260302, seconds=25, runs=60, calls=6000, sinks=2)
+
+    report = await run_trial(trial, settings, tmp_path)
+
+    print(report)
+    assert report.differences == []
+    assert report.crashes == []
+    assert report.kills >= 4

@@ -31,7 +31,8 @@ class Trial:
     runs: int
     calls: int
     workers: int = 2
-    sink: bool = True
+    sinks: int = 1
+    """More than one needs settings with a lake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,8 @@ async def run_trial(
     try:
         for _ in range(trial.workers):
             fleet.add_worker()
-        if trial.sink:
-            fleet.start_sink()
+        for _ in range(trial.sinks):
+            fleet.add_sink()
         sending = asyncio.create_task(sender.send())
         await mayhem.run(until=sending.done)
         await sending
@@ -89,10 +90,10 @@ async def run_trial(
         fleet.stop()
     finally:
         fleet.kill()
-    accounts = await gather(settings, sql=trial.sink)
+    accounts = await gather(settings, sql=trial.sinks > 0)
     return Report(
         trial=trial,
-        differences=differences(ledger, accounts, sql=trial.sink, escalated=True),
+        differences=differences(ledger, accounts, sql=trial.sinks > 0, escalated=True),
         done=mayhem.done,
         kills=mayhem.kills,
         crashes=fleet.crashes,
