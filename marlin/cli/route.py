@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -13,11 +15,13 @@ from rich.text import Text
 from marlin.cli.console import AsJson, out, print_json
 from marlin.cli.estimate import parse_task_tokens
 from marlin.cli.figures import amount, grams
+from marlin.routing import CarbonAwareRouter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from marlin.routing import ModelChoice, RegionChoice, Strategy
+    from marlin.settings import Settings
 
 __all__ = ["register", "route"]
 
@@ -64,6 +68,14 @@ def route(
         ),
     ] = None,
     duration_h: Annotated[int, typer.Option(min=1, help="Hours that it takes.")] = 1,
+    provider: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask this grid source, also a marginal one: electricitymaps, watttime, ukci, eia, "
+            "entsoe. Unset: those of MARLIN_GRID__PROVIDER.",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -84,30 +96,33 @@ def route(
 
     Example: `marlin route us-east-1 eu-west-1 us-west-2 --strategy balanced`
     """
-    from marlin.routing import CarbonAwareRouter, select_model
+    from marlin.cli.settings import load_settings
+    from marlin.routing import select_model
 
     if budget_g is not None and not model:
         raise typer.BadParameter("a budget is for choosing a model: give --model too")
-    router = CarbonAwareRouter(latency_ms=_numbers(latency, "--latency"))
-    chosen = router.select_region(
-        regions,
-        cast("Strategy", strategy),  # checked by the router, which says what it knows
+    asked = partial(
+        CarbonAwareRouter.aselect_region,
+        candidates=regions,
+        strategy=cast("Strategy", strategy),  # checked by the router, which says what it knows
         weights=_numbers(weight, "--weight"),
         max_latency_ms=max_latency_ms,
         at=at,
         deadline=deadline,
         duration_h=duration_h,
     )
+    latencies = _numbers(latency, "--latency") or {}
+    chosen = asyncio.run(_chosen(asked, latencies, provider, load_settings()))
     picked = None
     if model:
-        provider, _, region = chosen.region.rpartition(":")
+        cloud, _, region = chosen.region.rpartition(":")
         input_tokens, output_tokens = parse_task_tokens(task_tokens)
         picked = select_model(
             model,
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             budget_g=budget_g,
-            provider=provider,
+            provider=cloud,
             region=region,
         )
     if as_json:
@@ -116,6 +131,21 @@ def route(
     _print_regions(chosen)
     if picked:
         _print_models(picked)
+
+
+async def _chosen(
+    asked: Callable[[CarbonAwareRouter], Awaitable[RegionChoice]],
+    latency_ms: dict[str, float],
+    provider: str | None,
+    settings: Settings,
+) -> RegionChoice:
+    """What is asked of a router that has the source to use open; none: yearly averages."""
+    if provider is None and not settings.grid.provider:
+        return await asked(CarbonAwareRouter(latency_ms=latency_ms))
+    from marlin.grid.opening import open_grid, open_provider
+
+    async with open_provider(provider, settings) if provider else open_grid(settings) as grid:
+        return await asked(CarbonAwareRouter(grid=grid, latency_ms=latency_ms))
 
 
 def _numbers(pairs: Sequence[str] | None, option: str) -> dict[str, float] | None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from grid_api import TOKEN, Reply, running_api
 from typer.testing import CliRunner
 
 from marlin.cli.main import app
@@ -57,6 +60,34 @@ def test_a_model_is_chosen_for_the_chosen_region() -> None:
     code, stdout, _ = route("us-west-2", "--model", "large-70b", "--model", "small-7b", "--json")
     assert code == 0
     assert json.loads(stdout)["model"]["model"] == "small-7b"
+
+
+def test_a_configured_source_is_asked_for_its_hours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Well ahead, so that no hour passes under the test.
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=30)
+    rows = [
+        {"carbonIntensity": value, "datetime": (hour + timedelta(hours=number)).isoformat()}
+        for number, value in enumerate((200, 40, 90))
+    ]
+    monkeypatch.setenv("MARLIN_HOME", str(tmp_path))
+    monkeypatch.setenv("MARLIN_GRID__PROVIDER", "electricitymaps")
+    monkeypatch.setenv("MARLIN_GRID__ELECTRICITYMAPS_TOKEN", TOKEN)
+    with running_api() as api:
+        monkeypatch.setenv("MARLIN_GRID__ELECTRICITYMAPS_URL", api.url)
+        api.on("/carbon-intensity/forecast", Reply({"zone": "IE", "forecast": rows}))
+        begin, end = hour.strftime("%Y-%m-%dT%H:%M"), hour + timedelta(hours=3)
+        code, stdout, stderr = route(
+            *("eu-west-1", "--at", begin, "--deadline", end.strftime("%Y-%m-%dT%H:%M"), "--json")
+        )
+
+    assert code == 0, stderr
+    found = json.loads(stdout)
+    assert found["carbon_intensity_g_kwh"] == 40
+    assert found["start"] == str(hour + timedelta(hours=1))
+    assert found["forecast_valid_until"] == str(end)
+    assert api.requests[0].query["zone"] == ["IE"]
 
 
 @pytest.mark.parametrize(
