@@ -64,7 +64,7 @@ def write_restatement(connection: duckdb.DuckDBPyConnection, restatement: Restat
             *(__version__, restated_at),
         ],
     )
-    return restatement.adjustments.num_rows
+    return int(restatement.adjustments.num_rows)
 
 
 def _check(connection: duckdb.DuckDBPyConnection, restatement: Restatement) -> None:

@@ -150,3 +150,128 @@ COMMENT ON COLUMN grid_intensity.estimate IS 'measured, estimated or forecast, b
 COMMENT ON COLUMN grid_intensity.source IS 'Who told it, such as electricitymaps-v3.';
 COMMENT ON COLUMN grid_intensity.fetched_at IS 'When it was fetched (UTC).';
 COMMENT ON COLUMN grid_intensity.published_at IS 'Time of its record on the grid topic (UTC).';
+
+CREATE VIEW restatement_summary AS
+SELECT
+    r.restatement_id, r.restated_at, r.kind, r.reason, r.period_start, r.period_end, r.tenant, r.method, r.factors,
+    r.calls,
+    coalesce(sum(a.calls), 0)::BIGINT AS changed_calls,
+    count(a.restatement_id) AS adjustments,
+    coalesce(sum(a.old_energy_wh), 0) AS old_energy_wh,
+    coalesce(sum(a.new_energy_wh), 0) AS new_energy_wh,
+    coalesce(sum(a.old_energy_wh_low), 0) AS old_energy_wh_low,
+    coalesce(sum(a.new_energy_wh_low), 0) AS new_energy_wh_low,
+    coalesce(sum(a.old_energy_wh_high), 0) AS old_energy_wh_high,
+    coalesce(sum(a.new_energy_wh_high), 0) AS new_energy_wh_high,
+    coalesce(sum(CAST(a.new_energy_wh AS DECIMAL(38, 12)) - CAST(a.old_energy_wh AS DECIMAL(38, 12))), 0)::DOUBLE AS difference_energy_wh,
+    coalesce(sum(a.old_carbon_g), 0) AS old_carbon_g,
+    coalesce(sum(a.new_carbon_g), 0) AS new_carbon_g,
+    coalesce(sum(a.old_carbon_g_low), 0) AS old_carbon_g_low,
+    coalesce(sum(a.new_carbon_g_low), 0) AS new_carbon_g_low,
+    coalesce(sum(a.old_carbon_g_high), 0) AS old_carbon_g_high,
+    coalesce(sum(a.new_carbon_g_high), 0) AS new_carbon_g_high,
+    coalesce(sum(CAST(a.new_carbon_g AS DECIMAL(38, 12)) - CAST(a.old_carbon_g AS DECIMAL(38, 12))), 0)::DOUBLE AS difference_carbon_g,
+    coalesce(sum(a.old_embodied_g), 0) AS old_embodied_g,
+    coalesce(sum(a.new_embodied_g), 0) AS new_embodied_g,
+    coalesce(sum(a.old_embodied_g_low), 0) AS old_embodied_g_low,
+    coalesce(sum(a.new_embodied_g_low), 0) AS new_embodied_g_low,
+    coalesce(sum(a.old_embodied_g_high), 0) AS old_embodied_g_high,
+    coalesce(sum(a.new_embodied_g_high), 0) AS new_embodied_g_high,
+    coalesce(sum(CAST(a.new_embodied_g AS DECIMAL(38, 12)) - CAST(a.old_embodied_g AS DECIMAL(38, 12))), 0)::DOUBLE AS difference_embodied_g,
+    coalesce(sum(a.old_water_ml), 0) AS old_water_ml,
+    coalesce(sum(a.new_water_ml), 0) AS new_water_ml,
+    coalesce(sum(a.old_water_ml_low), 0) AS old_water_ml_low,
+    coalesce(sum(a.new_water_ml_low), 0) AS new_water_ml_low,
+    coalesce(sum(a.old_water_ml_high), 0) AS old_water_ml_high,
+    coalesce(sum(a.new_water_ml_high), 0) AS new_water_ml_high,
+    coalesce(sum(CAST(a.new_water_ml AS DECIMAL(38, 12)) - CAST(a.old_water_ml AS DECIMAL(38, 12))), 0)::DOUBLE AS difference_water_ml
+FROM restatements AS r LEFT JOIN adjustments AS a USING (restatement_id)
+GROUP BY ALL;
+COMMENT ON VIEW restatement_summary IS 'One row per restatement: what the calls that it changes came to before and after.';
+COMMENT ON COLUMN restatement_summary.restatement_id IS 'Id of the restatement.';
+COMMENT ON COLUMN restatement_summary.restated_at IS 'When it was done (UTC).';
+COMMENT ON COLUMN restatement_summary.kind IS 'factors: other factors or another method; grid: hourly grid data that came late or was revised.';
+COMMENT ON COLUMN restatement_summary.reason IS 'Why, in words.';
+COMMENT ON COLUMN restatement_summary.period_start IS 'Begin of what was restated, by event_time (UTC), inclusive.';
+COMMENT ON COLUMN restatement_summary.period_end IS 'End of it (UTC), exclusive.';
+COMMENT ON COLUMN restatement_summary.tenant IS 'Only this tenant; NULL: all.';
+COMMENT ON COLUMN restatement_summary.method IS 'Version of the estimation method that it was restated with.';
+COMMENT ON COLUMN restatement_summary.factors IS 'Version of the factor set that it was restated with.';
+COMMENT ON COLUMN restatement_summary.calls IS 'Model calls that were computed again [count].';
+COMMENT ON COLUMN restatement_summary.changed_calls IS 'Model calls among them whose figures it changes [count].';
+COMMENT ON COLUMN restatement_summary.adjustments IS 'Rows of adjustments [count].';
+COMMENT ON COLUMN restatement_summary.old_energy_wh IS 'Energy of the data centre, before, central estimate [Wh].';
+COMMENT ON COLUMN restatement_summary.new_energy_wh IS 'Energy of the data centre, after, central estimate [Wh].';
+COMMENT ON COLUMN restatement_summary.old_energy_wh_low IS 'Energy of the data centre, before, low end [Wh].';
+COMMENT ON COLUMN restatement_summary.new_energy_wh_low IS 'Energy of the data centre, after, low end [Wh].';
+COMMENT ON COLUMN restatement_summary.old_energy_wh_high IS 'Energy of the data centre, before, high end [Wh].';
+COMMENT ON COLUMN restatement_summary.new_energy_wh_high IS 'Energy of the data centre, after, high end [Wh].';
+COMMENT ON COLUMN restatement_summary.difference_energy_wh IS 'Energy of the data centre, after less before, central estimate [Wh].';
+COMMENT ON COLUMN restatement_summary.old_carbon_g IS 'Operational carbon, location-based, before, central estimate [gCO2e].';
+COMMENT ON COLUMN restatement_summary.new_carbon_g IS 'Operational carbon, location-based, after, central estimate [gCO2e].';
+COMMENT ON COLUMN restatement_summary.old_carbon_g_low IS 'Operational carbon, location-based, before, low end [gCO2e].';
+COMMENT ON COLUMN restatement_summary.new_carbon_g_low IS 'Operational carbon, location-based, after, low end [gCO2e].';
+COMMENT ON COLUMN restatement_summary.old_carbon_g_high IS 'Operational carbon, location-based, before, high end [gCO2e].';
+COMMENT ON COLUMN restatement_summary.new_carbon_g_high IS 'Operational carbon, location-based, after, high end [gCO2e].';
+COMMENT ON COLUMN restatement_summary.difference_carbon_g IS 'Operational carbon, location-based, after less before, central estimate [gCO2e].';
+COMMENT ON COLUMN restatement_summary.old_embodied_g IS 'Embodied carbon of the hardware, before, central estimate [gCO2e].';
+COMMENT ON COLUMN restatement_summary.new_embodied_g IS 'Embodied carbon of the hardware, after, central estimate [gCO2e].';
+COMMENT ON COLUMN restatement_summary.old_embodied_g_low IS 'Embodied carbon of the hardware, before, low end [gCO2e].';
+COMMENT ON COLUMN restatement_summary.new_embodied_g_low IS 'Embodied carbon of the hardware, after, low end [gCO2e].';
+COMMENT ON COLUMN restatement_summary.old_embodied_g_high IS 'Embodied carbon of the hardware, before, high end [gCO2e].';
+COMMENT ON COLUMN restatement_summary.new_embodied_g_high IS 'Embodied carbon of the hardware, after, high end [gCO2e].';
+COMMENT ON COLUMN restatement_summary.difference_embodied_g IS 'Embodied carbon of the hardware, after less before, central estimate [gCO2e].';
+COMMENT ON COLUMN restatement_summary.old_water_ml IS 'Water, before, central estimate [mL].';
+COMMENT ON COLUMN restatement_summary.new_water_ml IS 'Water, after, central estimate [mL].';
+COMMENT ON COLUMN restatement_summary.old_water_ml_low IS 'Water, before, low end [mL].';
+COMMENT ON COLUMN restatement_summary.new_water_ml_low IS 'Water, after, low end [mL].';
+COMMENT ON COLUMN restatement_summary.old_water_ml_high IS 'Water, before, high end [mL].';
+COMMENT ON COLUMN restatement_summary.new_water_ml_high IS 'Water, after, high end [mL].';
+COMMENT ON COLUMN restatement_summary.difference_water_ml IS 'Water, after less before, central estimate [mL].';
+
+CREATE VIEW restated_hourly AS
+SELECT
+    hour, tenant, project, provider, model, region, usage_quality,
+    sum(calls)::BIGINT AS calls,
+    sum(energy_wh)::DOUBLE AS energy_wh,
+    sum(energy_wh_low)::DOUBLE AS energy_wh_low,
+    sum(energy_wh_high)::DOUBLE AS energy_wh_high,
+    sum(carbon_g)::DOUBLE AS carbon_g,
+    sum(carbon_g_low)::DOUBLE AS carbon_g_low,
+    sum(carbon_g_high)::DOUBLE AS carbon_g_high,
+    sum(embodied_g)::DOUBLE AS embodied_g,
+    sum(embodied_g_low)::DOUBLE AS embodied_g_low,
+    sum(embodied_g_high)::DOUBLE AS embodied_g_high,
+    sum(water_ml)::DOUBLE AS water_ml,
+    sum(water_ml_low)::DOUBLE AS water_ml_low,
+    sum(water_ml_high)::DOUBLE AS water_ml_high
+FROM (
+    SELECT hour, tenant, project, provider, model, region, usage_quality, calls,
+        CAST(energy_wh AS DECIMAL(38, 12)) AS energy_wh, CAST(energy_wh_low AS DECIMAL(38, 12)) AS energy_wh_low, CAST(energy_wh_high AS DECIMAL(38, 12)) AS energy_wh_high, CAST(carbon_g AS DECIMAL(38, 12)) AS carbon_g, CAST(carbon_g_low AS DECIMAL(38, 12)) AS carbon_g_low, CAST(carbon_g_high AS DECIMAL(38, 12)) AS carbon_g_high, CAST(embodied_g AS DECIMAL(38, 12)) AS embodied_g, CAST(embodied_g_low AS DECIMAL(38, 12)) AS embodied_g_low, CAST(embodied_g_high AS DECIMAL(38, 12)) AS embodied_g_high, CAST(water_ml AS DECIMAL(38, 12)) AS water_ml, CAST(water_ml_low AS DECIMAL(38, 12)) AS water_ml_low, CAST(water_ml_high AS DECIMAL(38, 12)) AS water_ml_high
+    FROM hourly
+    UNION ALL
+    SELECT hour, tenant, project, provider, model, region, usage_quality, 0,
+        CAST(new_energy_wh AS DECIMAL(38, 12)) - CAST(old_energy_wh AS DECIMAL(38, 12)), CAST(new_energy_wh_low AS DECIMAL(38, 12)) - CAST(old_energy_wh_low AS DECIMAL(38, 12)), CAST(new_energy_wh_high AS DECIMAL(38, 12)) - CAST(old_energy_wh_high AS DECIMAL(38, 12)), CAST(new_carbon_g AS DECIMAL(38, 12)) - CAST(old_carbon_g AS DECIMAL(38, 12)), CAST(new_carbon_g_low AS DECIMAL(38, 12)) - CAST(old_carbon_g_low AS DECIMAL(38, 12)), CAST(new_carbon_g_high AS DECIMAL(38, 12)) - CAST(old_carbon_g_high AS DECIMAL(38, 12)), CAST(new_embodied_g AS DECIMAL(38, 12)) - CAST(old_embodied_g AS DECIMAL(38, 12)), CAST(new_embodied_g_low AS DECIMAL(38, 12)) - CAST(old_embodied_g_low AS DECIMAL(38, 12)), CAST(new_embodied_g_high AS DECIMAL(38, 12)) - CAST(old_embodied_g_high AS DECIMAL(38, 12)), CAST(new_water_ml AS DECIMAL(38, 12)) - CAST(old_water_ml AS DECIMAL(38, 12)), CAST(new_water_ml_low AS DECIMAL(38, 12)) - CAST(old_water_ml_low AS DECIMAL(38, 12)), CAST(new_water_ml_high AS DECIMAL(38, 12)) - CAST(old_water_ml_high AS DECIMAL(38, 12))
+    FROM adjustments
+) GROUP BY ALL;
+COMMENT ON VIEW restated_hourly IS 'Totals per hour and account with every restatement so far; hourly has them as recorded.';
+COMMENT ON COLUMN restated_hourly.hour IS 'Begin of the hour of event_time (UTC).';
+COMMENT ON COLUMN restated_hourly.tenant IS 'Tenant, as told by the calls.';
+COMMENT ON COLUMN restated_hourly.project IS 'Project, as told by the calls.';
+COMMENT ON COLUMN restated_hourly.provider IS 'Provider.';
+COMMENT ON COLUMN restated_hourly.model IS 'Model.';
+COMMENT ON COLUMN restated_hourly.region IS 'Region, as told by the runtime.';
+COMMENT ON COLUMN restated_hourly.usage_quality IS 'How the token counts came about: reported, partial, estimated, missing.';
+COMMENT ON COLUMN restated_hourly.calls IS 'Model calls [count].';
+COMMENT ON COLUMN restated_hourly.energy_wh IS 'Energy of the data centre, restated, central estimate [Wh].';
+COMMENT ON COLUMN restated_hourly.energy_wh_low IS 'Energy of the data centre, restated, low end [Wh].';
+COMMENT ON COLUMN restated_hourly.energy_wh_high IS 'Energy of the data centre, restated, high end [Wh].';
+COMMENT ON COLUMN restated_hourly.carbon_g IS 'Operational carbon, location-based, restated, central estimate [gCO2e].';
+COMMENT ON COLUMN restated_hourly.carbon_g_low IS 'Operational carbon, location-based, restated, low end [gCO2e].';
+COMMENT ON COLUMN restated_hourly.carbon_g_high IS 'Operational carbon, location-based, restated, high end [gCO2e].';
+COMMENT ON COLUMN restated_hourly.embodied_g IS 'Embodied carbon of the hardware, restated, central estimate [gCO2e].';
+COMMENT ON COLUMN restated_hourly.embodied_g_low IS 'Embodied carbon of the hardware, restated, low end [gCO2e].';
+COMMENT ON COLUMN restated_hourly.embodied_g_high IS 'Embodied carbon of the hardware, restated, high end [gCO2e].';
+COMMENT ON COLUMN restated_hourly.water_ml IS 'Water, restated, central estimate [mL].';
+COMMENT ON COLUMN restated_hourly.water_ml_low IS 'Water, restated, low end [mL].';
+COMMENT ON COLUMN restated_hourly.water_ml_high IS 'Water, restated, high end [mL].';

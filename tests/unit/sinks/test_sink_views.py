@@ -34,6 +34,8 @@ VIEWS = {
     "budget_breaches",
     "data_quality",
     "hourly_zone_energy",
+    "restatement_summary",
+    "restated_hourly",
 }
 DAY_S = 86_400
 
