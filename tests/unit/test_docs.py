@@ -152,7 +152,7 @@ def test_settings_that_are_named_exist() -> None:
     named = {
         (path.name, variable)
         for path in DOCUMENTS
-        for variable in re.findall(r"\bMARLIN_[A-Z_]*[A-Z]", path.read_text())
+        for variable in re.findall(r"\bMARLIN_[A-Z0-9_]*[A-Z0-9]", path.read_text())
     }
 
     assert ("README.md", "MARLIN_KAFKA__BOOTSTRAP_SERVERS") in named
