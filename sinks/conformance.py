@@ -198,6 +198,9 @@ def batch_of(*records: Recorded) -> Batch:
 class SinkConformance:
     """Subclass it as `Test<Name>`, and say how the sink is opened and read."""
 
+    random_splits = 5
+    """How many ways of splitting records into batches are tried, the sink reopened after each."""
+
     def open_sink(self, where: Path) -> Sink:
         """Open the sink in this folder, made by an earlier call or not."""
         raise NotImplementedError
@@ -266,7 +269,7 @@ class SinkConformance:
 
     def test_any_split_gives_the_same_sums(self, tmp_path: Path) -> None:
         chance = random.Random(5)
-        for case in range(5):
+        for case in range(self.random_splits):
             where = tmp_path / str(case)
             records = [carbon(n, partition=n % 2) for n in range(40)]
             while records:

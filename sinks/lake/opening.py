@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
+import time
 from pathlib import Path
 
 import duckdb
@@ -23,6 +25,9 @@ INLINED_ROWS = 500
 quiet pipeline would make some files of a few rows each second."""
 
 _BUSY_TIMEOUT_MS = 10_000
+_BEING_MADE = re.compile("already exists|duplicate key|database is locked", re.IGNORECASE)
+_MAKING_WAIT_S = 10.0
+_RETRY_S = 0.1
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     # Not `allow_persistent_secrets`: without a storage for them the catalogue cannot be attached.
     "secret_directory": str(Path(os.devnull, "none")),
@@ -112,7 +117,16 @@ def _attach(connection: duckdb.DuckDBPyConnection, location: LakeLocation, read_
         if not location.is_on_s3:
             Path(location.data_path).mkdir(parents=True, exist_ok=True)
     target = _text(f"ducklake:{location.kind}:{location.catalog}")
-    connection.execute(f"ATTACH {target} AS {LAKE} ({', '.join(options)})")
+    give_up_s = time.monotonic() + _MAKING_WAIT_S
+    while True:
+        try:
+            connection.execute(f"ATTACH {target} AS {LAKE} ({', '.join(options)})")
+            break
+        except duckdb.Error as exc:
+            # Of two processes that make the catalogue at once, one finds half of it there.
+            if not _BEING_MADE.search(str(exc)) or time.monotonic() > give_up_s:
+                raise
+        time.sleep(_RETRY_S)
     connection.execute(f"USE {LAKE}")
 
 
