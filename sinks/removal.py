@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import duckdb
 
@@ -105,11 +105,12 @@ def remove_piece(
 
 
 def _remove(connection: duckdb.DuckDBPyConnection, order: Order, rows: int) -> list[DayCount]:
-    doomed = connection.execute(
+    asked: Any = connection.execute(
         f"SELECT rowid AS id, {_day(order.table)} AS day, {_CARBON[order.table]} AS carbon_g "
         f"FROM {order.table} WHERE {_condition(order)} LIMIT {rows}",
         _period(order),
-    ).to_arrow_table()
+    )
+    doomed = asked.to_arrow_table()
     if not doomed.num_rows:
         return []
     connection.register("doomed", doomed)

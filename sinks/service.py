@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 
 from marlin.broker.cluster import connect
-from marlin.settings import Settings
+from marlin.settings import Settings, SinkSettings
 from marlin.sinks.consumer import SinkConsumer
 from marlin.sinks.duckdb_sink import DuckDBSink
 from marlin.sinks.lake.sink import DuckLakeSink
+from marlin.sinks.late_grid import adjusting_late_grid
+from marlin.sinks.ledger_routes import ledger_routes
 from marlin.sinks.restate_route import restate_route
+from marlin.sinks.retention import keep_retention
 from marlin.sinks.sqlserver import SqlServer
 
 __all__ = ["run_sink"]
@@ -56,7 +61,10 @@ async def _run_on_file(
     )
     try:
         async with SqlServer(
-            sink.path, sink.cursor, settings.sink, [restate_route(sink.adjust)]
+            sink.path,
+            sink.cursor,
+            settings.sink,
+            [restate_route(sink.adjust), *ledger_routes(sink.cursor)],
         ) as server:
             consumer = SinkConsumer(
                 cluster,
@@ -64,10 +72,22 @@ async def _run_on_file(
                 sink,
                 on_memory=lambda: server.stop_queries("the sink needs the query's memory"),
             )
-            await consumer.run(stop, drain=drain, ready=ready)
+            async with _retention(sink, settings.sink), adjusting_late_grid(sink, settings.grid):
+                await consumer.run(stop, drain=drain, ready=ready)
             log.info("sink stopped: %s", consumer.total)
     finally:
         await asyncio.to_thread(sink.close)
+
+
+@asynccontextmanager
+async def _retention(sink: DuckDBSink, settings: SinkSettings) -> AsyncGenerator[None]:
+    keeping = asyncio.create_task(keep_retention(sink.cursor, settings))
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeping
 
 
 async def _run_on_lake(

@@ -17,8 +17,10 @@ from marlin.cli import (
     gateway,
     grid,
     grid_publish,
+    ledger,
     rebuild,
     replay,
+    report,
     restate,
     route,
     runs,
@@ -79,7 +81,6 @@ for _module in (
     demo,
     up,
     replay,
-    report,
     runs,
     abort,
     sql,
@@ -94,5 +95,6 @@ for _module in (
     topics,
     doctor,
     rebuild,
+    ledger,
 ):
     _module.register(app)
