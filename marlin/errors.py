@@ -8,7 +8,7 @@
     ├── DataError                   input that can never become valid (a bad file, a bad record)
     ├── StateError                  recovered state contradicts the log; the worker stops
     ├── GridError                   a source of grid intensity failed; yearly averages stand in
-    │   ├── GridAuthError           the token is missing, wrong or expired; it is not tried again
+    │   ├── GridAuthError           the token was refused; the source is left alone for a day
     │   ├── GridRateLimitError      too many requests; `retry_after_s` says when to ask again
     │   ├── GridUnavailableError    not reachable, too slow or broken on its side; asked again later
     │   ├── GridZoneError           the source, or the plan paid for, does not have the zone
@@ -105,7 +105,7 @@ class GridError(MarlinError):
 
 
 class GridAuthError(GridError):
-    """The source refused the token. It is not asked again until the settings change."""
+    """The source refused the token. It is left alone for a day, or until a restart."""
 
 
 class GridRateLimitError(GridError):

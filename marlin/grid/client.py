@@ -180,8 +180,8 @@ class GridClient:
             )
         if status in (401, 403):
             return GridAuthError(
-                f"{self.provider}: status {status}: the token was refused; set a valid one, it is "
-                "not tried again",
+                f"{self.provider}: status {status}: the token was refused; set a valid one and "
+                "restart, it is not tried again for a while",
                 provider=self.provider,
             )
         if status == 429 or status >= 500:

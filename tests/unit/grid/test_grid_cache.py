@@ -229,10 +229,10 @@ async def test_an_uncovered_zone_is_remembered_over_restarts(
     source: Source, store: GridStore, clock: Clock
 ) -> None:
     source.error = GridZoneError("not in the plan", provider="source")
-    for _ in range(2):
-        cache = CachedGrid(source, store, SETTINGS, now=clock)
+    before, cache = (CachedGrid(source, store, SETTINGS, now=clock) for _ in range(2))
+    for one in (before, cache):
         with pytest.raises(GridZoneError, match="not in the plan"):
-            await hours(cache, 0, 6)
+            await hours(one, 0, 6)
     assert len(source.asked) == 1
 
     # Another zone, and the zone's forecast, may be covered.

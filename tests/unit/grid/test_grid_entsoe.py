@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -18,7 +18,7 @@ NAMESPACE = "urn:iec62325.351:tc57wg16:451-6:generationloaddocument:3:0"
 
 def series(
     kind: str,
-    points: dict[int, object],
+    points: Mapping[int, object],
     *,
     resolution: str = "PT60M",
     curve: str = "A01",

@@ -66,7 +66,7 @@ def test_the_nearest_report_tells_what_is_missing() -> None:
     )
 )
 def test_the_mix_is_between_its_cleanest_and_its_dirtiest_fuel(power_mw: dict[Fuel, float]) -> None:
-    fuels = {fuel: fuel for fuel in power_mw}
+    fuels: dict[str, Fuel] = {fuel: fuel for fuel in power_mw}
     found = mix({fuel: {T: mw} for fuel, mw in power_mw.items()}, fuels)
     factors = [FACTORS[fuel].g_per_kwh for fuel in power_mw]
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,13 +31,13 @@ class Clock:
 
 
 def answer(
-    values: list[float | None], start: datetime = T, period_s: Any = 300, **meta: Any
+    values: Sequence[float | None], start: datetime = T, period_s: Any = 300, **meta: Any
 ) -> dict[str, Any]:
     points = [
         {"point_time": (start + n * timedelta(minutes=5)).isoformat(), "value": value}
         for n, value in enumerate(values)
     ]
-    told = {
+    told: dict[str, Any] = {
         "data_point_period_seconds": period_s,
         "region": REGION,
         "signal_type": "co2_moer",
