@@ -150,6 +150,8 @@ class SinkSettings(_Group):
     lake_data_path: str | None = None
     """Where the lake's Parquet files are: a folder, or `s3://bucket/prefix`. The lake keeps the one
     it was made with."""
+    lake_tidy_interval_s: Annotated[float, Field(gt=0)] = 3600.0
+    """How often each sink merges the lake's small files and the parts of its sums [s]."""
     s3_endpoint: str | None = None
     """`host:port` of an S3-compatible store. Unset: Amazon's."""
     s3_access_key_id: str | None = None

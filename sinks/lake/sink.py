@@ -30,6 +30,7 @@ from marlin.sinks.lake.location import lake_location
 from marlin.sinks.lake.opening import lake_cursor, open_lake
 from marlin.sinks.lake.positions import LakePositions
 from marlin.sinks.lake.schema import is_current, make_schema, seed_turns
+from marlin.sinks.lake.upkeep import merge_parts, tidy_files
 
 __all__ = ["DuckLakeSink"]
 
@@ -62,6 +63,8 @@ class DuckLakeSink:
 
     def __init__(self, settings: SinkSettings) -> None:
         self.location = lake_location(settings)
+        self._settings = settings
+        self._tidy_at_s = time.monotonic() + settings.lake_tidy_interval_s
         self._connection = open_lake(settings)
         try:
             self._prepare()
@@ -104,6 +107,8 @@ class DuckLakeSink:
         grid = fresh_grid(batch.grid, moved.read)
         moved.advance(applied=(reached, reached_too), refused=refused, read=batch.next_offsets)
         self._meet({where.topic for _, where in moved.changed})
+        if time.monotonic() >= self._tidy_at_s:
+            self.tidy()
         used = self._factor_sets.unlisted(usages)
 
         def store() -> int:
@@ -129,6 +134,18 @@ class DuckLakeSink:
             grid=len(grid),
             duplicates=repeated.num_rows + len(batch.lifecycle) - len(lifecycle),
         )
+
+    def tidy(self) -> None:
+        """Merge small parts and files. Changes no result; left for later when others are at it.
+
+        `apply` does it every `MARLIN_SINK__LAKE_TIDY_INTERVAL_S`.
+        """
+        self._tidy_at_s = time.monotonic() + self._settings.lake_tidy_interval_s
+        try:
+            self._transaction(lambda: merge_parts(self._connection))
+            tidy_files(self._connection)
+        except (SinkError, duckdb.Error) as exc:
+            log.info("the lake was not tidied: %s", self.location.without_password(str(exc)))
 
     def close(self) -> None:
         """See `Sink.close`. Queries that still run are interrupted."""

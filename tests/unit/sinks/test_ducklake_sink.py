@@ -148,10 +148,16 @@ def test_of_two_sinks_with_one_partition_one_wins(
     assert rows(sink, "SELECT calls, carbon_g FROM runs") == [(3, 1.5)]
 
 
+@pytest.mark.parametrize("tidied", [False, True])
 def test_a_commit_that_comes_second_conflicts(
-    sink: DuckLakeSink, settings: SinkSettings, monkeypatch: pytest.MonkeyPatch
+    sink: DuckLakeSink, settings: SinkSettings, monkeypatch: pytest.MonkeyPatch, tidied: bool
 ) -> None:
-    """Both have read the positions before either has committed."""
+    """Both have read the positions before either has committed.
+
+    What both change is in the catalogue, or, when the lake has been tidied, in a file.
+    """
+    if tidied:
+        sink.tidy()
     with DuckLakeSink(settings) as other:
         other.bind(identity())
         check = LakePositions._check_unmoved  # pyright: ignore[reportPrivateUsage]
