@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         MarlinError,
     )
     from marlin.estimation import Estimate, Estimator, estimate
+    from marlin.reports import ESGReporter
     from marlin.routing import CarbonAwareRouter, RegionChoice, select_model
     from marlin.runtime import (
         AgentContext,
@@ -54,6 +55,7 @@ __all__ = [
     "ConfigurationError",
     "Connection",
     "DataError",
+    "ESGReporter",
     "Estimate",
     "EstimationError",
     "Estimator",
@@ -83,6 +85,7 @@ __all__ = [
 _MODULES = (
     *("marlin.errors", "marlin.estimation", "marlin.runtime", "marlin.runtime.meter"),
     *("marlin.runtime.integrations", "marlin.routing", "marlin.settings"),
+    "marlin.reports",
     "marlin.connection",
 )
 

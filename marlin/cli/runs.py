@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -51,10 +52,14 @@ class Status(str, Enum):  # noqa: UP042  typer reads the values of a str enum
 
 def register(app: typer.Typer) -> None:
     """Add `marlin runs`."""
-    app.command(rich_help_panel="Runs")(runs)
+    group = typer.Typer()
+    group.callback(invoke_without_command=True)(runs)
+    group.command()(export)
+    app.add_typer(group, name="runs", rich_help_panel="Runs")
 
 
 def runs(
+    context: typer.Context,
     limit: Annotated[int, typer.Option(min=1, help="Show so many, the latest first.")] = 20,
     status: Annotated[Status | None, typer.Option(help="Only runs that stand so.")] = None,
     as_json: AsJson = False,
@@ -66,6 +71,8 @@ def runs(
 
     Example: `marlin runs --status aborted`
     """
+    if context.invoked_subcommand is not None:
+        return
     from marlin.cli.settings import load_settings
     from marlin.query import query
 
@@ -79,6 +86,25 @@ def runs(
     else:
         what = f"{chosen} runs" if chosen else "runs"
         out().print(Text(f"There are no {what} yet. Try: marlin replay, or an agent of your own"))
+
+
+def export(
+    run: Annotated[str, typer.Argument(help="Id of the run.", metavar="RUN")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a run's accounts as CSV, or its whole report as JSON.
+
+    Example: `marlin runs export RUN --output run.csv`
+    """
+    from marlin.cli.report import write_out
+    from marlin.cli.settings import load_settings
+    from marlin.reports import ESGReporter
+
+    reporter = ESGReporter(load_settings())
+    write_out(reporter.generate(run_id=run, format="json" if as_json else "csv"), output)
 
 
 def _table(found: list[dict[str, Any]], *, wide: bool) -> Table:
