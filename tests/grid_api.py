@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -74,7 +74,7 @@ class FakeApi:
 
 
 @contextmanager
-def running_api() -> Iterator[FakeApi]:
+def running_api() -> Generator[FakeApi, None, None]:
     """A server on a free port of loopback, until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):

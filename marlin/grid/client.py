@@ -76,7 +76,12 @@ class GridClient:
         self._secrets = tuple(secret for secret in secrets if secret)
         self._sleep = sleep
         _keep_queries_out_of_logs(url.host)
-        self._http = httpx.AsyncClient(timeout=settings.timeout_s, follow_redirects=False)
+        self._http = httpx.AsyncClient(
+            timeout=settings.timeout_s,
+            follow_redirects=False,
+            # A proxy of the environment is for the way out, not for this machine.
+            trust_env=not local,
+        )
 
     async def get(
         self,

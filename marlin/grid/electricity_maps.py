@@ -63,7 +63,7 @@ class ElectricityMaps:
         if refused is not None or end > hour_of(now) - 23 * HOUR:
             found |= await self._recent(zone, now, end)
         if refused is not None:
-            _log.warning("older hours of zone %s are left out: %s", zone, refused)
+            _log.info("older hours of zone %s are left out: %s", zone, refused)
         return [found[hour] for hour in sorted(found) if start <= hour < end]
 
     async def forecast(self, zone: str, until: datetime) -> list[GridValue]:

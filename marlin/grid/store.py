@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import Literal
+from typing import Literal, ParamSpec, TypeVar
 
-from marlin.errors import ConfigurationError
+from marlin.errors import ConfigurationError, GridUnavailableError
 from marlin.grid.provider import Basis, Estimate, GridValue, Signal
 
 __all__ = ["GridStore", "Kind", "Stored"]
@@ -65,11 +66,32 @@ class Stored:
         return self.value is not None and self.value.estimate == "measured"
 
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _told(method: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Errors of SQLite, such as a full disk, as Marlin's."""
+
+    @wraps(method)
+    def telling(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return method(*args, **kwargs)
+        except sqlite3.Error as exc:
+            raise GridUnavailableError(
+                f"the kept grid intensities cannot be used ({exc}); tried again when next asked",
+                provider="cache",
+            ) from exc
+
+    return telling
+
+
 class GridStore:
     """Fetched hours, forecasts and uncovered zones by provider. Close it when done.
 
     A file that is no database is put aside and a new one begun: all of it can be fetched again.
-    Raises ConfigurationError where the folder cannot be written.
+    Raises ConfigurationError where the folder cannot be written, and GridUnavailableError where the
+    file cannot be used later.
     """
 
     def __init__(self, folder: Path, *, max_hours: int) -> None:
@@ -91,6 +113,7 @@ class GridStore:
                 "to a folder that can be written, nothing was fetched"
             ) from exc
 
+    @_told
     def hours(
         self, provider: str, zone: str, kind: Kind, start: datetime, end: datetime
     ) -> dict[datetime, Stored]:
@@ -112,6 +135,7 @@ class GridStore:
             known[hour] = Stored(value, fetched_at)
         return known
 
+    @_told
     def keep_hours(
         self,
         provider: str,
@@ -139,6 +163,7 @@ class GridStore:
             )
             self._trim()
 
+    @_told
     def forecast_asked(self, provider: str, zone: str) -> tuple[datetime, datetime] | None:
         """Until when the last forecast was asked for, and when; None: never."""
         row = self._database.execute(
@@ -147,6 +172,7 @@ class GridStore:
         ).fetchone()
         return None if row is None else (_at(row[0]), _at(row[1]))
 
+    @_told
     def keep_forecast(
         self, provider: str, zone: str, values: Iterable[GridValue], until: datetime, now: datetime
     ) -> None:
@@ -163,6 +189,7 @@ class GridStore:
             )
             self._trim()
 
+    @_told
     def uncovered(self, provider: str, zone: str, kind: Kind, now: datetime) -> str | None:
         """Why the source does not have the zone; None where that is not known or too long ago."""
         row = self._database.execute(
@@ -172,6 +199,7 @@ class GridStore:
         ).fetchone()
         return None if row is None else str(row[0])
 
+    @_told
     def keep_uncovered(
         self, provider: str, zone: str, kind: Kind, message: str, until: datetime
     ) -> None:

@@ -307,3 +307,22 @@ def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match="MARLIN_GRID__CACHE_DIR"):
         GridStore(tmp_path / "file" / "grid", max_hours=10)
+
+
+async def test_a_file_that_fails_later(cache: CachedGrid, store: GridStore) -> None:
+    store.close()
+
+    with pytest.raises(GridUnavailableError, match="the kept grid intensities cannot be used"):
+        await hours(cache, 0, 6)
+
+
+async def test_two_processes_share_what_was_fetched(
+    tmp_path: Path, source: Source, clock: Clock
+) -> None:
+    stores = [GridStore(tmp_path, max_hours=1000) for _ in range(2)]
+    first, second = (CachedGrid(source, store, SETTINGS, now=clock) for store in stores)
+    assert await hours(first, 0, 6) == await hours(second, 0, 6)
+    for store in stores:
+        store.close()
+
+    assert len(source.asked) == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -219,3 +220,10 @@ def test_a_token_never_travels_in_the_clear(api: FakeApi, url: str) -> None:
 def test_basic_authorization() -> None:
     # RFC 7617, section 2.
     assert basic_authorization("Aladdin", "open sesame") == "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+
+
+def test_what_to_install(api: FakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+
+    with pytest.raises(ConfigurationError, match=r"pip install 'marlin-carbon\[grid\]'"):
+        GridClient("source", api.url, grid_settings(api))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -213,3 +214,13 @@ async def test_other_zones_and_no_forecast(source: EntsoE, api: FakeApi) -> None
 def test_a_token_is_needed() -> None:
     with pytest.raises(ConfigurationError, match="MARLIN_GRID__ENTSOE_TOKEN"):
         EntsoE(GridSettings())
+
+
+async def test_what_to_install(
+    source: EntsoE, api: FakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.on("/api", document())
+    monkeypatch.setitem(sys.modules, "defusedxml", None)
+
+    with pytest.raises(ConfigurationError, match=r"pip install 'marlin-carbon\[grid\]'"):
+        await source.history("BE", T, T + HOUR)
