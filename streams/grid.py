@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from marlin.schemas import GridRecord
 
-__all__ = ["OLDEST_USE", "VISIBLE_AFTER", "HourlyValues"]
+__all__ = ["OLDEST_USE", "VISIBLE_AFTER", "HourlyValues", "hour_number"]
 
 VISIBLE_AFTER = timedelta(seconds=60)
 """Between a value's coming and its first use: time for every worker to have read it, and for the
@@ -24,7 +24,13 @@ all hours that ever were, and one that starts anew knows as many as one that ran
 
 _MS = timedelta(milliseconds=1)
 _HOUR = timedelta(hours=1)
-_EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+_HOUR_MS = _HOUR // _MS
+
+
+def hour_number(at: datetime) -> int:
+    """The UTC hour that `at` is in, counted from 1970. A number is found in a fraction of the time
+    that a `datetime` takes: both its hash and its comparison ask for the zone's offset."""
+    return int(at.timestamp() // 3600)
 
 
 class HourlyValues:
@@ -35,7 +41,7 @@ class HourlyValues:
 
     def __init__(self, *, keep: timedelta) -> None:
         self._keep_ms = keep // _MS
-        self._values: dict[tuple[str, datetime], tuple[float, int, int]] = {}
+        self._values: dict[tuple[str, int], tuple[float, int, int]] = {}
         self._pruned_ms = 0
 
     def __len__(self) -> int:
@@ -43,27 +49,31 @@ class HourlyValues:
 
     def add(self, record: GridRecord, published_ms: int) -> None:
         """Take in a record that came on its topic at `published_ms` [ms]; the first one counts."""
-        hour_ms = (record.hour - _EPOCH) // _MS
+        number = hour_number(record.hour)
+        hour_ms = number * _HOUR_MS
         if record.revision or hour_ms < published_ms - self._keep_ms:
             return
         usable_ms = published_ms + VISIBLE_AFTER // _MS
         until_ms = hour_ms + (_HOUR + OLDEST_USE) // _MS
         known = (record.intensity_g_per_kwh, usable_ms, until_ms)
-        self._values.setdefault((record.zone, record.hour), known)
+        self._values.setdefault((record.zone, number), known)
         if published_ms - self._pruned_ms > timedelta(days=1) // _MS:
             self._prune(published_ms)
 
     def intensity_g_per_kwh(self, zone: str, hour: datetime) -> float | None:
         """The value of `zone` in the hour that begins at `hour`, whoever may use it, or None."""
-        known = self._values.get((zone, hour))
+        known = self._values.get((zone, hour_number(hour)))
         return None if known is None else known[0]
 
-    def is_usable(self, zone: str, hour: datetime, sent_ms: int) -> bool:
-        """Whether an event that came on its topic at `sent_ms` [ms] is counted with it."""
-        known = self._values.get((zone, hour))
+    def is_usable(self, zone: str, number: int, sent_ms: int) -> bool:
+        """Whether an event of the hour `number` (`hour_number`) that came on its topic at `sent_ms`
+        [ms] is counted with that hour's value."""
+        known = self._values.get((zone, number))
         return known is not None and known[1] <= sent_ms < known[2]
 
     def _prune(self, now_ms: int) -> None:
-        oldest = _EPOCH + timedelta(milliseconds=now_ms - self._keep_ms)
-        self._values = {key: value for key, value in self._values.items() if key[1] >= oldest}
+        oldest_ms = now_ms - self._keep_ms
+        self._values = {
+            key: value for key, value in self._values.items() if key[1] * _HOUR_MS >= oldest_ms
+        }
         self._pruned_ms = now_ms

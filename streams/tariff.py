@@ -8,7 +8,7 @@ from typing import NamedTuple
 import orjson
 
 from marlin.estimation import Estimator, Ranged
-from marlin.streams.grid import HourlyValues
+from marlin.streams.grid import HourlyValues, hour_number
 
 __all__ = ["AFTER_FINISH", "Tariff", "Tariffs"]
 
@@ -37,7 +37,7 @@ class Tariffs:
         self._estimator = estimator
         self._grid = grid
         self._zones: dict[tuple[str, str], str] = {}
-        self._known: dict[tuple[str, str, str, datetime | None], Tariff] = {}
+        self._known: dict[tuple[str, str, str, int | None], Tariff] = {}
 
     def of(self, model: str, provider: str, region: str, at: datetime, sent_ms: int) -> Tariff:
         """The tariff of a call made `at`, whose event came on its topic at `sent_ms` [ms].
@@ -50,23 +50,25 @@ class Tariffs:
         if tariff is None:
             if len(self._known) >= MAX_TARIFFS:
                 self._known.clear()
-            tariff = self._known[key] = self._compile(model, provider, region, hour)
+            tariff = self._known[key] = self._compile(
+                model, provider, region, None if hour is None else at
+            )
         return tariff
 
-    def _hour(self, provider: str, region: str, at: datetime, sent_ms: int) -> datetime | None:
-        """The hour of `at`, where its own intensity is used."""
+    def _hour(self, provider: str, region: str, at: datetime, sent_ms: int) -> int | None:
+        """The number of the hour of `at`, where its own intensity is used."""
         place = (provider, region)
         zone = self._zones.get(place)
         if zone is None:
             if len(self._zones) >= MAX_TARIFFS:
                 self._zones.clear()
             zone = self._zones[place] = self._estimator.zone(provider, region)
-        hour = at.replace(minute=0, second=0, microsecond=0)
+        hour = hour_number(at)
         assert self._grid is not None
         return hour if self._grid.is_usable(zone, hour, sent_ms) else None
 
-    def _compile(self, model: str, provider: str, region: str, hour: datetime | None) -> Tariff:
-        by = self._estimator.coefficients(model, provider, region, hour)
+    def _compile(self, model: str, provider: str, region: str, at: datetime | None) -> Tariff:
+        by = self._estimator.coefficients(model, provider, region, at)
 
         def said(*codes: str) -> bytes:
             told = orjson.dumps(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from marlin.estimation import Estimator
 from marlin.schemas import GridRecord, dump
-from marlin.streams.grid import HourlyValues
+from marlin.streams.grid import HourlyValues, hour_number
 from marlin.streams.partition import Partition
 
 HOUR = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -81,7 +81,7 @@ def intensities(carbon: Sequence[dict[str, Any]]) -> list[float]:
 def test_from_a_minute_after_it_was_told_until_a_week_after_its_hour(
     sent_ms: int, usable: bool
 ) -> None:
-    assert values((told(250.0), ms(NEXT))).is_usable("IE", HOUR, sent_ms) is usable
+    assert values((told(250.0), ms(NEXT))).is_usable("IE", hour_number(HOUR), sent_ms) is usable
 
 
 def test_only_the_first_record_of_revision_0_counts() -> None:
@@ -93,8 +93,8 @@ def test_only_the_first_record_of_revision_0_counts() -> None:
     )
 
     assert known.intensity_g_per_kwh("IE", HOUR) == 250.0
-    assert not known.is_usable("IE", HOUR, ms(NEXT) + MINUTE_MS)
-    assert known.is_usable("IE", HOUR, ms(NEXT) + MINUTE_MS + 1)
+    assert not known.is_usable("IE", hour_number(HOUR), ms(NEXT) + MINUTE_MS)
+    assert known.is_usable("IE", hour_number(HOUR), ms(NEXT) + MINUTE_MS + 1)
 
 
 def test_what_is_older_than_kept_is_forgotten_and_not_taken_in_again() -> None:
