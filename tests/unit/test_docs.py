@@ -87,7 +87,8 @@ def parse(words: list[str]) -> None:
         if not words or words[0] not in commands:
             raise ValueError(f"no such command: {words}")
         command, words = commands[words[0]], words[1:]
-        if not isinstance(command, TyperGroup):
+        alone = isinstance(command, TyperGroup) and command.invoke_without_command
+        if not isinstance(command, TyperGroup) or (alone and not {*words} & {*command.commands}):
             command.make_context("marlin", list(words))
             return
         commands = command.commands
