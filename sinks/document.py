@@ -122,7 +122,8 @@ def _macros(connection: duckdb.DuckDBPyConnection) -> list[_Macro]:
 
 
 def _refuse_silence(relations: Sequence[_Relation], macros: Sequence[_Macro]) -> None:
-    silent = [one.name for one in (*relations, *macros) if not one.comment]
+    silent = [one.name for one in relations if not one.comment]
+    silent += [one.name for one in macros if not one.comment]
     silent += [
         f"{one.name}.{column.name}"
         for one in relations
