@@ -55,8 +55,9 @@ def open_lake(settings: SinkSettings, *, read_only: bool = False) -> duckdb.Duck
     except (duckdb.Error, OSError) as exc:
         connection.close()
         # The cause would show what the message hides.
+        hint = "; `marlin sink` makes one that is not there yet" if read_only else ""
         raise SinkError(
-            f"the lake at {location} cannot be opened: {location.without_password(str(exc))}"
+            f"the lake at {location} cannot be opened: {location.without_password(str(exc))}{hint}"
         ) from (None if location.password else exc)
     except BaseException:
         connection.close()
