@@ -30,9 +30,10 @@ def to_html(report: Report) -> str:
     filters: dict[str, Any] = {"carbon": _carbon, "energy": _energy, "water": _water}
     environment.filters.update(filters | {"short": short, "percent": percent})
     text = (files("marlin.reports") / "templates" / "report.html").read_text(encoding="utf-8")
-    return environment.from_string(text).render(
+    page = environment.from_string(text).render(
         report=report, plots=draw(report), rows=_rows(report)
     )
+    return page.lstrip()
 
 
 def _carbon(value: Amount | Decimal) -> dict[str, str]:

@@ -17,6 +17,7 @@ COMMANDS = (
     *("demo", "up", "replay", "runs", "abort", "sql", "estimate", "models", "worker", "sink"),
     "gateway",
     *("topics create", "topics list", "doctor", "rebuild"),
+    *("report", "runs export"),
 )
 
 HEAVY = ("aiokafka", "duckdb", "faust", "numpy", "pyarrow", "pydantic", "starlette", "uvicorn")
