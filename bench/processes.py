@@ -40,7 +40,7 @@ async def new_settings(broker: Broker, folder: Path, *, partitions: int = 8) -> 
         worker=WorkerSettings(),
     )
     await create_topics(settings)
-    for topic in Topics(settings.kafka.topic_prefix).all():
+    for topic in Topics(settings.kafka.topic_prefix).by_run():
         await led(settings, topic)
     return settings
 
