@@ -135,6 +135,11 @@ def check_accounts(
         remarks.append(f"{reconciled.repeated:,} records published again and dropped")
     if reconciled.unreadable:
         remarks.append(f"{reconciled.unreadable:,} unreadable records on it")
+    if reconciled.removed:
+        remarks.append(
+            f"{counted(reconciled.removed, 'call')} removed from the ledger, whose rows are "
+            "therefore not compared"
+        )
     if reconciled.cut:
         remarks.append(f"{counted(reconciled.cut, 'run')} compared in part, for retention")
     if events_behind or records_behind:
