@@ -276,6 +276,13 @@ class GridSettings(_Group):
     """How far back it looks [d]."""
 
     @property
+    def publishes(self) -> bool:
+        """Whether there are zones, and a provider of values that footprints are counted with."""
+        return bool(self.zones) and not {"electricitymaps", "eia", "entsoe"}.isdisjoint(
+            self.provider
+        )
+
+    @property
     def joins(self) -> bool:
         """`join`, or what it is where unset."""
         return bool(self.provider) if self.join is None else self.join

@@ -117,7 +117,7 @@ class Pipeline:
             self.settings = self._given.model_copy(update={"kafka": kafka})
         await create_topics(self.settings)
         self._services = [self._service("worker"), self._service("sink")]
-        if self.settings.grid.provider and self.settings.grid.zones:
+        if self.settings.grid.publishes:
             self._services.append(self._service("grid", "grid", "publish"))
         starting = [
             asyncio.create_task(service.start(timeout_s=_READY_TIMEOUT_S))

@@ -105,8 +105,11 @@ def _compute(
     from marlin.restatement import compute
     from marlin.restatement.choice import choose_factors
     from marlin.restatement.handing import AskingReader
+    from marlin.restatement.late_grid import newest_grid
 
     days = parse_period(period)
+    start = datetime.combine(days.start, time(), UTC)
+    end = datetime.combine(days.end, time(), UTC)
     reader = AskingReader(settings)
     factor_set, content = choose_factors(factors, reader)
     with Progress(
@@ -121,10 +124,10 @@ def _compute(
         task = bar.add_task("", total=None)
         return compute(
             reader,
-            estimator=Estimator(factor_set),
+            estimator=Estimator(factor_set, grid=newest_grid(reader, start, end)),
             reason=reason.strip() or "other factors",
-            period_start=datetime.combine(days.start, time(), UTC),
-            period_end=datetime.combine(days.end, time(), UTC),
+            period_start=start,
+            period_end=end,
             tenant=tenant,
             content=content,
             partial=partial,

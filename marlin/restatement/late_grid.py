@@ -80,11 +80,16 @@ class NewestGrid:
         return self._values.get((zone, hour))
 
 
-def newest_grid(connection: Reader, start: datetime, end: datetime) -> NewestGrid:
-    """What `grid_intensity` knows of the hours from `start` (inclusive) to `end` (exclusive)."""
+def newest_grid(connection: Reader, start: datetime, end: datetime) -> NewestGrid | None:
+    """What `grid_intensity` knows of the hours from `start` (inclusive) to `end` (exclusive).
+
+    None where it knows nothing. Whoever estimates history again needs it: without, calls that were
+    counted with their hour would fall back to the year.
+    """
     within = {"start": start.isoformat(), "end": end.isoformat()}
     rows: list[tuple[str, datetime, float, int]] = connection.execute(_NEWEST, within).fetchall()
-    return NewestGrid({(zone, hour): value for zone, hour, value, _ in rows})
+    values = {(zone, hour): value for zone, hour, value, _ in rows}
+    return NewestGrid(values) if values else None
 
 
 class _Hour(NamedTuple):

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from events import Record, usage
 
-from marlin.estimation import default_estimator
-from marlin.restatement.core import Restatement
-from marlin.restatement.late_grid import LateGrid
+from marlin.estimation import Estimator, default_estimator
+from marlin.restatement.core import Restatement, compute
+from marlin.restatement.late_grid import LateGrid, newest_grid
 from marlin.schemas import GridRecord, dump
 from marlin.sinks.conformance import TOPICS, Recorded, identity
 from marlin.sinks.decode import decode
@@ -224,6 +224,28 @@ def test_calls_elsewhere_are_left_alone(pipeline: Pipeline, region: str) -> None
     pipeline.tell(250.0)
 
     assert pipeline.look() == []
+
+
+def test_what_is_estimated_again_for_another_reason_keeps_its_hour(pipeline: Pipeline) -> None:
+    pipeline.calls(IE, {**IE, "time": HOUR + H})
+    within = (pipeline.sink.cursor(), HOUR, HOUR + 2 * H)
+    assert newest_grid(*within) is None
+    pipeline.tell(250.0)
+    pipeline.tell(260.0, revision=1)
+    pipeline.look()
+
+    grid = newest_grid(*within)
+    assert grid is not None
+    assert grid.intensity_g_per_kwh("IE", HOUR) == 260.0
+    assert grid.intensity_g_per_kwh("IE", HOUR + H) is None
+    again = compute(
+        within[0],
+        estimator=Estimator(grid=grid),
+        reason="other factors",
+        period_start=HOUR,
+        period_end=HOUR + 2 * H,
+    )
+    assert again.adjustments.num_rows == 0
 
 
 def test_hours_of_other_factors_are_left_alone_and_said_once(
