@@ -49,7 +49,7 @@ def pack(restatement: Restatement) -> bytes:
     target = arrow.BufferOutputStream()
     with arrow.ipc.new_stream(target, table.schema) as writer:
         writer.write_table(table)
-    return target.getvalue().to_pybytes()
+    return bytes(target.getvalue())
 
 
 def unpack(body: bytes) -> Restatement:
