@@ -18,6 +18,7 @@ COMMANDS = (
     "gateway",
     *("topics create", "topics list", "doctor", "rebuild"),
     *("report", "runs export"),
+    *("grid show", "grid publish"),
 )
 
 HEAVY = ("aiokafka", "duckdb", "faust", "numpy", "pyarrow", "pydantic", "starlette", "uvicorn")
