@@ -18,7 +18,7 @@ COMMANDS = (
     "gateway",
     *("topics create", "topics list", "doctor", "rebuild"),
     *("report", "runs export"),
-    *("grid show", "grid publish"),
+    *("grid show", "grid publish", "route", "restate", "ledger export", "ledger trim"),
 )
 
 HEAVY = ("aiokafka", "duckdb", "faust", "numpy", "pyarrow", "pydantic", "starlette", "uvicorn")
