@@ -160,7 +160,8 @@ class Cursor:
             for column in table.columns
         ]
         names = numbered(name for name, _ in self._result.columns)
-        return arrow.table(columns, names=names).to_pandas(date_as_object=False)
+        frame: pandas.DataFrame = arrow.table(columns, names=names).to_pandas(date_as_object=False)
+        return frame
 
     def close(self) -> None:
         """Forget the result. May be called more than once."""

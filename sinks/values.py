@@ -65,7 +65,7 @@ def _values(column: Any, kind: DuckDBPyType | None) -> list[Any]:
         # Python's times end at the microsecond.
         column = column.cast(arrow.timestamp("us", tz=column.type.tz), safe=False)
     values: list[Any] = column.to_pylist()
-    convert = kind and _converter(kind)
+    convert = None if kind is None else _converter(kind)
     if convert is None:
         return values
     return [None if value is None else convert(value) for value in values]

@@ -87,7 +87,7 @@ def create_app(
         partitions=partitions,
         changelog_topic=app.topic(topics.runs, schema=_Untouched(), partitions=partitions),
         new_partition=lambda number: Partition(
-            topics.events, number, estimator=estimator, grid=grid and grid.values
+            topics.events, number, estimator=estimator, grid=None if grid is None else grid.values
         ),
     )
     app.tables.add(app.run_table)
@@ -105,7 +105,7 @@ def create_app(
         log_has=partial(log_has, cluster.client_options()),
         max_event_bytes=worker.max_event_bytes,
         continue_recreated=worker.on_recreated_topic == "continue",
-        ready_for=grid and grid.ready_for,
+        ready_for=None if grid is None else grid.ready_for,
     )
     _add_agent(app, meter, topics.events)
     _add_verification(app, meter, topics.events)

@@ -188,7 +188,7 @@ async def test_a_stalled_broker_loses_nothing(
     sender = Sender(settings, ledger, seconds=8.0, seed=8)
     try:
         fleet.add_worker()
-        fleet.start_sink()
+        fleet.add_sink()
         sending = asyncio.create_task(sender.send())
         await eventually(lambda: in_database(settings, 500))
         process.suspend()

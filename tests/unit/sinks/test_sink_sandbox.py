@@ -267,6 +267,41 @@ def test_memory_is_limited(tmp_path: Path) -> None:
         assert sink.apply(batch_of(carbon(3))).events == 1
 
 
+@pytest.mark.parametrize(
+    "sql",
+    [
+        *("DELETE FROM events", "SELECT * FROM read_text('/etc/passwd')", "ATTACH 'x.db'"),
+        *("COPY events TO 'x.csv'", "LOAD httpfs", "SET threads = 1", "SELECT 1; SELECT 2"),
+        *RUNAWAY,
+    ],
+)
+def test_arrow_is_no_way_around(sink: DuckDBSink, sql: str) -> None:
+    query = Query(sink.cursor(), sql, max_rows=10, timeout_s=0.3)
+    try:
+        with pytest.raises(QueryError):  # noqa: PT012  either of the two refuses
+            query.start()
+            list(query.batches())
+    finally:
+        query.close()
+
+
+def test_arrow_is_stopped_while_it_is_read(sink: DuckDBSink) -> None:
+    query = Query(sink.cursor(), "SELECT * FROM range(1000000000)", max_rows=10**9, timeout_s=60)
+    query.start()
+    batches = query.batches()
+    next(batches)
+    query.stop("because")
+    with pytest.raises(QueryError, match="because"):
+        list(batches)
+    query.close()
+
+
+def test_many_parameters_are_values_still(shared_sink: DuckDBSink) -> None:
+    many = list(range(2000))
+    sql = "SELECT list_sum([" + ",".join("?" * len(many)) + "])"
+    assert run(shared_sink, sql, many) == [(sum(many),)]
+
+
 def test_it_can_be_stopped_from_another_thread(sink: DuckDBSink) -> None:
     query = Query(sink.cursor(), "SELECT * FROM range(1000000000)", max_rows=10**9, timeout_s=60)
     query.start()
