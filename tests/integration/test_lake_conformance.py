@@ -33,7 +33,7 @@ def new_lake(postgres: Postgres, s3_store: S3Store) -> SinkSettings:
 
 
 class TestLakeOnPostgresAndS3(SinkConformance):
-    random_splits = 1  # tests/unit/sinks/test_ducklake_sink.py tries them all
+    random_splits = 1  # tests/unit/sinks/test_ducklake_sink.py tries more
 
     @pytest.fixture(autouse=True)
     def servers(self, postgres: Postgres, s3_store: S3Store) -> None:

@@ -16,7 +16,7 @@ HEAVY = ("aiokafka", "duckdb", "faust", "pyarrow", "rich", "typer", "starlette")
 PUBLIC = [
     *("AgentContext", "AgentState", "AgentStatus", "BrokerError", "BudgetError"),
     *("BudgetWarning", "CarbonBudgetExceededError", "CarbonEvent", "ConfigurationError"),
-    *("CarbonAwareRouter", "Connection", "RegionChoice", "connect", "select_model"),
+    *("CarbonAwareRouter", "Connection", "ESGReporter", "RegionChoice", "connect", "select_model"),
     *("DataError", "Estimate", "EstimationError", "Estimator", "LiveRun", "MarlinError"),
     *("MeshFlow", "MeteredRun", "MockModelClient", "ModelClient", "ModelReply", "Policy"),
     *("RunResult", "RunStatus", "Settings", "TokenUsage", "__version__", "current_run", "estimate"),

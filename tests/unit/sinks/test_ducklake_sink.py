@@ -40,6 +40,8 @@ def lake_in(where: Path) -> SinkSettings:
 
 
 class TestDuckLakeSink(SinkConformance):
+    random_splits = 2  # a batch is a commit of the catalogue, and much slower than a file's
+
     def open_sink(self, where: Path) -> Sink:
         return DuckLakeSink(lake_in(where))
 

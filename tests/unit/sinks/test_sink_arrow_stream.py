@@ -17,15 +17,22 @@ from marlin.sinks.sandbox import Query
 LATE = "SELECT CASE WHEN range < 500000 THEN range ELSE error('late') END FROM range(500100)"
 
 
+OPEN: list[Query] = []
+"""Queries of the test that runs: each has a thread that watches it until it is closed."""
+
+
 @pytest.fixture
 def connection() -> Generator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as opened:
         opened.execute("SET TimeZone = 'UTC'; SET threads = 1")
         yield opened
+        while OPEN:
+            OPEN.pop().close()
 
 
 def asked(connection: duckdb.DuckDBPyConnection, sql: str, max_rows: int = 10**6) -> Query:
     query = Query(connection.cursor(), sql, max_rows=max_rows, timeout_s=60)
+    OPEN.append(query)
     query.start()
     return query
 
