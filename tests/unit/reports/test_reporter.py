@@ -18,7 +18,8 @@ import pytest
 from pydantic import BaseModel
 from reported import MAY, calls, fill, restate
 
-from marlin import DataError, ESGReporter, Settings, ledger
+from marlin import DataError, ESGReporter, Estimator, Settings, ledger
+from marlin.estimation.factorset import build_factor_set, shipped_texts
 from marlin.query import query
 from marlin.reports import Report
 from marlin.reports.csv import to_csv
@@ -26,7 +27,9 @@ from marlin.reports.html import to_html
 from marlin.reports.model import Amount, Figure
 from marlin.reports.report import published_schema, schema_text
 from marlin.reports.xlsx import to_xlsx
+from marlin.restatement import compute
 from marlin.sinks.conformance import carbon
+from marlin.sinks.duckdb_sink import DuckDBSink
 
 JUNE, JULY = datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC)
 
@@ -345,3 +348,37 @@ def test_the_ledger_exports_a_run(settings: Settings) -> None:
     assert [row["run_id"] for row in rows] == ["run-20-0"]
     report = ESGReporter(settings).report(run_id="run-20-0")
     assert sums(rows, "carbon_g") == report.total_emissions_g_co2e.central
+
+
+def test_restating_with_other_factors_and_back_is_what_reports_say(tmp_path: Path) -> None:
+    path = tmp_path / "computed.duckdb"
+    settings = fill(path)
+    reporter = ESGReporter(settings)
+    shipped = shipped_texts()
+    texts = {**shipped, "places.csv": shipped["places.csv"].replace(",396.25,", ",198.125,")}
+    halved = Estimator(build_factor_set(texts, "2026-12-01"))
+    before = reporter.report(period="2026-05")
+    may: dict[str, Any] = {"period_start": MAY, "period_end": JUNE}
+
+    with DuckDBSink(path) as sink:
+        first = compute(
+            sink.cursor(), estimator=halved, reason="a cleaner grid", content=texts, **may
+        )
+        sink.adjust(first)
+    after = reporter.report(period="2026-05")
+
+    (delta,) = after.restatements.adjustments
+    assert delta.restatement_id == first.restatement_id
+    assert delta.calls == 32
+    assert delta.carbon_g.central < 0
+    change = after.total_emissions_g_co2e.central - before.total_emissions_g_co2e.central
+    assert change == delta.carbon_g.central
+    recorded, restated = after.restatements.as_recorded, before.restatements.restated
+    assert ends(recorded.carbon_g) == ends(restated.carbon_g)
+    again = reporter.report(period="2026-05", as_of=before.as_of)
+    assert again.model_copy(update={"generated_at": before.generated_at}) == before
+
+    with DuckDBSink(path) as sink:
+        sink.adjust(compute(sink.cursor(), estimator=Estimator(), reason="taken back", **may))
+    back = reporter.report(period="2026-05")
+    assert back.total_emissions_g_co2e.central == before.total_emissions_g_co2e.central
