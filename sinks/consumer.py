@@ -331,8 +331,16 @@ class SinkConsumer:
         return list(fetched.values())
 
     async def _take(self, chunks: list[Sequence[Record]]) -> None:
-        """Decode a batch while the one before is written, then start writing it."""
-        if not chunks or self._is_share_changing():
+        """Decode a batch while the one before is written, then start writing it.
+
+        Without a batch: see how the one before ended. Else what it failed with would wait for the
+        next record, which may never come.
+        """
+        if self._is_share_changing():
+            return
+        if not chunks:
+            if self._writing and self._writing.done() and not await self._written():
+                await self._begin()
             return
         batch = await asyncio.to_thread(decode, chunks, self._topics, datetime.now(UTC))
         if await self._written():

@@ -150,5 +150,23 @@ async def test_a_lost_race_is_read_again_from_the_winners_position(settings: Set
     assert store.positions[carbon] == 600
 
 
+async def test_a_race_lost_with_the_last_batch_is_noticed_without_another(
+    settings: Settings,
+) -> None:
+    store = Store()
+    await publish(settings, usages(0, 900))
+    async with running(settings, Contender(store)) as one:
+        await eventually(lambda: _holds(store, 900))
+        carbon = next(where for where in store.positions if where.partition == 0)
+        with store.lock:  # another sink's position, one record before this one's
+            store.positions[carbon] -= 1
+            del store.events["event-0-897"]
+        await publish(settings, usages(900, 901))
+        await eventually(lambda: _holds(store, 901), within_s=60)
+        assert one.consumer.conflicts == 1
+    assert set(store.events.values()) == {1}
+    assert store.positions[carbon] == 301
+
+
 async def _holds(store: Store, events: int) -> bool:
     return store.events.total() >= events
