@@ -202,6 +202,7 @@ async def test_no_token_in_messages_and_logs(
     client: GridClient, api: FakeApi, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "httpx")  # other packages in this process quieten it
     api.on("/a", Reply({"error": f"no such thing for {TOKEN}"}, 400))
 
     with pytest.raises(GridDataError, match=r"got 400: .*for \*\*\*") as caught:
