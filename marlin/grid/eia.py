@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from marlin.errors import ConfigurationError, GridZoneError
 from marlin.grid.client import GridClient
-from marlin.grid.generation import Fuel, mix
+from marlin.grid.generation import Fuel, mix, values_of
 from marlin.grid.provider import HOUR, GridValue, hour_of
 from marlin.grid.readings import field, number, rows, utc_now
 from marlin.grid.zones import EIA_RESPONDENTS
@@ -72,20 +72,9 @@ class Eia:
             return []
         power = await self._power(respondent, start - _CONTEXT, end)
         now = self._now()
-        return [
-            GridValue(
-                zone,
-                hour,
-                mixed.intensity_g_per_kwh,
-                self.basis,
-                self.signal,
-                "measured" if mixed.complete else "estimated",
-                self.name,
-                fetched_at=now,
-            )
-            for hour, mixed in mix(power, _FUELS).items()
-            if start <= hour < end
-        ]
+        return values_of(
+            mix(power, _FUELS), zone=zone, source=self.name, start=start, end=end, fetched_at=now
+        )
 
     async def forecast(self, zone: str, until: datetime) -> list[GridValue]:
         """Always empty: EIA forecasts demand, not what it is generated from."""

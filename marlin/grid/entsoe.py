@@ -15,7 +15,7 @@ from typing import Literal
 from marlin.errors import ConfigurationError, GridZoneError
 from marlin.grid.client import GridClient
 from marlin.grid.entsoe_document import Series, parse_generation
-from marlin.grid.generation import Fuel, mix
+from marlin.grid.generation import Fuel, mix, values_of
 from marlin.grid.provider import HOUR, GridValue, hour_of
 from marlin.grid.readings import hourly, spans, utc_now
 from marlin.grid.zones import ENTSOE_AREAS
@@ -83,20 +83,14 @@ class EntsoE:
         if start < end:
             for since, until in spans(start - _CONTEXT, end, _LONGEST):
                 found += await self._series(area, since, until)
-        return [
-            GridValue(
-                zone,
-                hour,
-                mixed.intensity_g_per_kwh,
-                self.basis,
-                self.signal,
-                "measured" if mixed.complete else "estimated",
-                self.name,
-                fetched_at=now,
-            )
-            for hour, mixed in mix(_power(found), _FUELS).items()
-            if start <= hour < end
-        ]
+        return values_of(
+            mix(_power(found), _FUELS),
+            zone=zone,
+            source=self.name,
+            start=start,
+            end=end,
+            fetched_at=now,
+        )
 
     async def forecast(self, zone: str, until: datetime) -> list[GridValue]:
         """Always empty: the platform forecasts wind, sun and load, not the whole mix."""

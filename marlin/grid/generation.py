@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-__all__ = ["FACTORS", "Factor", "Fuel", "Mixed", "mix"]
+from marlin.grid.provider import GridValue
+
+__all__ = ["FACTORS", "Factor", "Fuel", "Mixed", "mix", "values_of"]
 
 Fuel = Literal[
     "biomass",
@@ -100,6 +102,33 @@ def mix(
         complete = all(hour in series for series in reported.values())
         found[hour] = Mixed(emitted / total_mw, complete)
     return found
+
+
+def values_of(
+    mixed: Mapping[datetime, Mixed],
+    *,
+    zone: str,
+    source: str,
+    start: datetime,
+    end: datetime,
+    fetched_at: datetime,
+) -> list[GridValue]:
+    """The mixes of the hours from `start` to `end` (exclusive): average lifecycle values of `zone`,
+    estimated where a small fuel has not reported yet."""
+    return [
+        GridValue(
+            zone,
+            hour,
+            one.intensity_g_per_kwh,
+            "lifecycle",
+            "average",
+            "measured" if one.complete else "estimated",
+            source,
+            fetched_at=fetched_at,
+        )
+        for hour, one in mixed.items()
+        if start <= hour < end
+    ]
 
 
 def _nearest(series: Mapping[datetime, float], times: Sequence[datetime], hour: datetime) -> float:
