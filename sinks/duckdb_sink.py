@@ -27,6 +27,7 @@ from marlin.sinks.grid import INSERT_GRID, fresh_grid, grid_table
 from marlin.sinks.identity import Identity
 from marlin.sinks.migrations import migrate
 from marlin.sinks.positions import Positions
+from marlin.sinks.stored import check_same_events, unstored_commands
 
 __all__ = ["DuckDBSink", "SinkOutOfMemoryError"]
 
@@ -92,7 +93,7 @@ class DuckDBSink:
         self._meet({where.topic for _, where in moved.changed})
         used = self._factor_sets.unlisted(usages)
         with self._transaction():
-            commands = self._new_commands(batch.commands)
+            commands = unstored_commands(self._connection, batch.commands, table="commands")
             self._add_usages(usages)
             self._add_facts(lifecycle, commands)
             self._add_refusals(refusals)
@@ -183,20 +184,6 @@ class DuckDBSink:
         finally:
             self._connection.unregister("batch_usages")
 
-    def _new_commands(self, commands: Sequence[Command]) -> list[Command]:
-        """The first copy of each command that is not stored yet."""
-        first = {command.command_id: command for command in reversed(commands)}
-        if not first:
-            return []
-        known = self._connection.execute(
-            "SELECT command_id FROM commands "
-            "WHERE action IS NOT NULL AND list_contains($ids, command_id)",
-            {"ids": list(first)},
-        ).fetchall()
-        for (command_id,) in known:
-            del first[command_id]
-        return list(first.values())
-
     def _add_facts(self, lifecycle: Iterable[Lifecycle], commands: Iterable[Command]) -> None:
         runs = fold_runs(lifecycle, commands)
         if runs:
@@ -214,23 +201,7 @@ class DuckDBSink:
         self._run(merge.INSERT_REFUSALS, batch_refusals=table)
 
     def _check_same_events(self, repeated: ArrowTable) -> None:
-        """Stop when what looks like a replay is another event: the topic was recreated.
-
-        Raises `SinkError`. The ids of cluster and topic tell of a recreated topic first; this
-        catches derived records of the new one that come before the sink has asked for the ids.
-        """
-        if not repeated.num_rows:
-            return
-        self._connection.register(
-            "batch_usages", with_source_id(repeated, self._positions.source_id)
-        )
-        try:
-            other = self._connection.execute(merge.FIND_OTHER_EVENT).fetchone()
-        finally:
-            self._connection.unregister("batch_usages")
-        if other:
-            raise SinkError(
-                f"event {other[0]} comes from {other[1]}-{other[2]}-{other[3]}, where event "
-                f"{other[4]} was taken in before: the topic was recreated while its derived "
-                "records remained; nothing of the batch was stored. Recreate the carbon topic too"
-            )
+        """See `check_same_events`."""
+        if repeated.num_rows:
+            table = with_source_id(repeated, self._positions.source_id)
+            check_same_events(self._connection, table)

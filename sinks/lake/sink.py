@@ -31,6 +31,7 @@ from marlin.sinks.lake.opening import lake_cursor, open_lake
 from marlin.sinks.lake.positions import LakePositions
 from marlin.sinks.lake.schema import is_current, make_schema, seed_turns
 from marlin.sinks.lake.upkeep import merge_parts, tidy_files
+from marlin.sinks.stored import check_same_events, unstored_commands
 
 __all__ = ["DuckLakeSink"]
 
@@ -112,7 +113,7 @@ class DuckLakeSink:
         used = self._factor_sets.unlisted(usages)
 
         def store() -> int:
-            commands = self._new_commands(batch.commands)
+            commands = unstored_commands(self._connection, batch.commands, table="parts.commands")
             self._check_same_events(repeated)
             self._positions.store(moved)
             self._add_usages(usages)
@@ -222,20 +223,6 @@ class DuckLakeSink:
                 batch_usages=with_source_id(usages, self._positions.source_id),
             )
 
-    def _new_commands(self, commands: Sequence[Command]) -> list[Command]:
-        """The first copy of each command that is not stored yet."""
-        first = {command.command_id: command for command in reversed(commands)}
-        if not first:
-            return []
-        known = self._connection.execute(
-            "SELECT command_id FROM parts.commands "
-            "WHERE action IS NOT NULL AND list_contains($ids, command_id)",
-            {"ids": list(first)},
-        ).fetchall()
-        for (command_id,) in known:
-            first.pop(command_id, None)
-        return list(first.values())
-
     def _add_facts(self, lifecycle: Sequence[Lifecycle], commands: Sequence[Command]) -> None:
         places = {record.run_id: SourcePosition.parse(record.source) for record in lifecycle}
         for name, rows in (
@@ -263,22 +250,7 @@ class DuckLakeSink:
             self._run([merge.INSERT_REFUSALS], batch_refusals=table)
 
     def _check_same_events(self, repeated: ArrowTable) -> None:
-        """Stop when what looks like a replay is another event: the topic was recreated.
-
-        Raises `SinkError`. The ids of cluster and topic tell of a recreated topic first; this
-        catches derived records of the new one that come before the sink has asked for the ids.
-        """
-        if not repeated.num_rows:
-            return
-        table = with_source_id(repeated, self._positions.source_id)
-        self._connection.register("batch_usages", table)
-        try:
-            other = self._connection.execute(merge.FIND_OTHER_EVENT).fetchone()
-        finally:
-            self._connection.unregister("batch_usages")
-        if other:
-            raise SinkError(
-                f"event {other[0]} comes from {other[1]}-{other[2]}-{other[3]}, where event "
-                f"{other[4]} was taken in before: the topic was recreated while its derived "
-                "records remained; nothing of the batch was stored. Recreate the carbon topic too"
-            )
+        """See `check_same_events`."""
+        if repeated.num_rows:
+            table = with_source_id(repeated, self._positions.source_id)
+            check_same_events(self._connection, table)
