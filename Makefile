@@ -90,9 +90,9 @@ schemas: $(INSTALLED) ## write schemas/generated from the contracts
 docs: $(INSTALLED) ## write docs/sql.md from the comments of the database
 	$(BIN)/python -m marlin.sinks.document
 
-EXTRAS := --extra pipeline --extra otel --extra grid --extra lake --extra reports
+EXTRAS := --extra pipeline --extra otel --extra grid --extra lake --extra reports --extra traces
 lock: $(INSTALLED) ## pin the dependencies again (UV_FLAGS=--upgrade for newer ones)
-	$(COMPILE) $(EXTRAS) --group dev --group integrations pyproject.toml -o $(LOCK) $(UV_FLAGS)
+	$(COMPILE) $(EXTRAS) --group dev --group integrations --group docs pyproject.toml -o $(LOCK) $(UV_FLAGS)
 	$(COMPILE) $(EXTRAS) --constraint $(LOCK) pyproject.toml -o $(PIPELINE_LOCK) $(UV_FLAGS)
 
 clean: ## remove everything that make created, the environment too
