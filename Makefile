@@ -87,8 +87,9 @@ fmt: $(INSTALLED) ## format the code and mend what ruff can mend
 schemas: $(INSTALLED) ## write schemas/generated from the contracts
 	$(BIN)/python -m marlin.schemas.generate
 
-docs: $(INSTALLED) ## write docs/sql.md from the comments of the database
+docs: $(INSTALLED) ## write docs/sql.md and docs/reference from the code
 	$(BIN)/python -m marlin.sinks.document
+	$(BIN)/python -m marlin.reference
 
 EXTRAS := --extra pipeline --extra otel --extra grid --extra lake --extra reports --extra traces
 lock: $(INSTALLED) ## pin the dependencies again (UV_FLAGS=--upgrade for newer ones)

@@ -7,6 +7,7 @@ Durations are in seconds (`_s`), milliseconds (`_ms`) or days (`_days`), sizes i
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -35,14 +36,21 @@ class KafkaSettings(_Group):
     bootstrap_servers: str | None = None
     """`host:port[,host:port…]`. Unset: the embedded broker that `marlin up` started, if any."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How clients talk to the brokers: encrypted with SSL, with a password with SASL."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    """How the password is proved, where `security_protocol` has SASL."""
     sasl_username: str | None = None
+    """Who Marlin is to the brokers, where `security_protocol` has SASL."""
     sasl_password: SecretStr | None = None
+    """That user's password."""
     ssl_cafile: Path | None = None
     """PEM file of the authority that signed the brokers' certificates. Unset: the system's."""
     ssl_certfile: Path | None = None
+    """PEM file of Marlin's own certificate, where the brokers ask for one."""
     ssl_keyfile: Path | None = None
+    """PEM file of that certificate's private key."""
     ssl_keyfile_password: SecretStr | None = None
+    """What the private key is encrypted with. Unset: it is not."""
     topic_prefix: str = ""
     """Put before every topic and group name, so that several Marlins can share a cluster."""
     partitions: Annotated[int, Field(ge=1, le=1024)] = 8
@@ -52,6 +60,7 @@ class KafkaSettings(_Group):
     max_message_bytes: Annotated[int, Field(ge=1024)] = 4 * 1024 * 1024
     """Largest record that the events and dead-letter topics take [bytes]."""
     request_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    """Longest a request to the brokers may take [s]."""
 
 
 class RuntimeSettings(_Group):
@@ -92,6 +101,8 @@ class WorkerSettings(_Group):
     fetch_max_wait_ms: Annotated[int, Field(ge=1)] = 20
     """Longest the broker may hold an empty fetch [ms]. Bounds the abort latency when idle."""
     commit_interval_s: Annotated[float, Field(gt=0)] = 1.0
+    """How often the worker commits what it has handled [s]; what is not yet committed is read again
+    after a crash, and counted once all the same."""
     session_timeout_s: Annotated[float, Field(gt=0)] = 10.0
     """A worker unheard of for so long is replaced by another [s]."""
     max_event_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024
@@ -155,8 +166,11 @@ class SinkSettings(_Group):
     s3_endpoint: str | None = None
     """`host:port` of an S3-compatible store. Unset: Amazon's."""
     s3_access_key_id: str | None = None
+    """Name of the key that the store is used with."""
     s3_secret_access_key: SecretStr | None = None
+    """The secret half of that key."""
     s3_region: str = "us-east-1"
+    """Region of the bucket."""
     s3_use_ssl: bool = True
     """Reach the store over TLS. Switch off only within one machine."""
     session_timeout_s: Annotated[float, Field(ge=6)] = 10.0
@@ -190,14 +204,26 @@ class GatewaySettings(_Group):
         return token
 
 
+def _listed(value: object) -> object:
+    """`a, b` as a list, and `["a", "b"]` too; what is no text stays."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+_Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+
+
 class OtelSettings(_Group):
     """OpenTelemetry spans as usage: read by `marlin worker`, off unless switched on."""
 
     enabled: bool = False
     """Read spans. Needs the extra: `pip install 'marlin-carbon[pipeline,otel]'`."""
-    topics: Annotated[tuple[str, ...], Field(min_length=1)] = ("otlp_spans",)
+    topics: Annotated[_Names, Field(min_length=1)] = ("otlp_spans",)
     """What the Collector's Kafka exporter writes to; not prefixed. Created where missing."""
-    run_id_attributes: tuple[str, ...] = ("marlin.run_id", "gen_ai.conversation.id", "session.id")
+    run_id_attributes: _Names = ("marlin.run_id", "gen_ai.conversation.id", "session.id")
     """The first of these that a span has, else that its resource has, is its run. A span with
     none of them belongs to a run named by its trace id."""
     hold_back_s: Annotated[float, Field(ge=0, le=600)] = 5.0
@@ -206,16 +232,6 @@ class OtelSettings(_Group):
     remembered_spans: Annotated[int, Field(ge=1000)] = 50_000
     """Spans of each partition that are remembered [count], to know a span that comes again and
     those around it; 500 bytes each at most. A restart reads twice as many again."""
-
-
-def _listed(value: object) -> object:
-    """`a, b` as a list; what is no text stays."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-_Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
 
 class GridSettings(_Group):
@@ -233,16 +249,25 @@ class GridSettings(_Group):
     poll_interval_s: Annotated[float, Field(ge=1)] = 900.0
     """How often the newest hours are asked for [s]."""
     electricitymaps_token: SecretStr | None = None
+    """Token for Electricity Maps."""
     electricitymaps_url: str = "https://api.electricitymaps.com/v3"
+    """Where Electricity Maps answers."""
     watttime_username: str | None = None
+    """Name of the account with WattTime."""
     watttime_password: SecretStr | None = None
+    """That account's password."""
     watttime_url: str = "https://api.watttime.org"
+    """Where WattTime answers. Its values are marginal: a memo."""
     ukci_url: str = "https://api.carbonintensity.org.uk"
     """The UK Carbon Intensity API needs no token. Its values are direct: a memo."""
     eia_api_key: SecretStr | None = None
+    """Key for the EIA, the statistics of the United States."""
     eia_url: str = "https://api.eia.gov/v2"
+    """Where the EIA answers."""
     entsoe_token: SecretStr | None = None
+    """Token for ENTSO-E, the grid operators of Europe."""
     entsoe_url: str = "https://web-api.tp.entsoe.eu/api"
+    """Where ENTSO-E answers."""
     timeout_s: Annotated[float, Field(gt=0)] = 15.0
     """Longest one request may take [s]."""
     attempts: Annotated[int, Field(ge=1, le=10)] = 4
